@@ -1,8 +1,6 @@
-// Package report is the model of one run: what it ran on, what each worker
-// measured and how it ended. It is plain data, with its codec (CBOR in a zstd
-// stream between guest and host, JSON for people), its aggregates and its
-// renderers. It imports nothing else of guestinit and never runs anything.
 package report
+
+import "encoding/json"
 
 // SchemaVersion is the version of both the wire and the JSON form. It grows
 // when a field changes its meaning; new fields alone do not change it.
@@ -47,10 +45,10 @@ type Run struct {
 	CloneMode     string             `json:"clone_mode"`        // fork or thread
 	BootMs        map[string]float64 `json:"boot_ms,omitempty"` // stage → milliseconds; see docs/architecture.md for the stages
 	BootAttempts  int                `json:"boot_attempts,omitempty"`
-	DurationMs    float64            `json:"duration_ms"`   // from opening the gate to the request to stop
-	StartSkewNs   int64              `json:"start_skew_ns"` // from opening the gate to the last worker's first pass
-	CollectMs     float64            `json:"collect_ms"`    // from the request to stop until the last worker was collected
-	Spec          []byte             `json:"-"`             // the spec as the guest ran it, JSON
+	DurationMs    float64            `json:"duration_ms"`    // from opening the gate to the request to stop
+	StartSkewNs   int64              `json:"start_skew_ns"`  // from opening the gate to the last worker's first pass
+	CollectMs     float64            `json:"collect_ms"`     // from the request to stop until the last worker was collected
+	Spec          json.RawMessage    `json:"spec,omitempty"` // the spec as the guest ran it
 }
 
 // Group is the aggregate over the workers of one group. Rates are per second
@@ -66,9 +64,11 @@ type Group struct {
 	IterationsPerS float64  `json:"iterations_per_s"` // sum over the workers
 	Migrations     uint64   `json:"migrations"`
 	CPUsUsed       string   `json:"cpus_used"` // CPU list, union over the workers
+	WallNs         uint64   `json:"wall_ns"`   // sum over the workers, as are all counters here
 	CPUNs          uint64   `json:"cpu_ns"`
 	OffCPUNs       uint64   `json:"off_cpu_ns"`
 	RunDelayNs     uint64   `json:"run_delay_ns"`
+	RunCount       uint64   `json:"run_count"` // times a worker was put on a CPU
 	MaxGapNs       uint64   `json:"max_gap_ns"`
 	WakeLatency    *Latency `json:"wake_latency_ns,omitempty"`
 	IterationCost  *Latency `json:"iteration_cost_ns,omitempty"`
@@ -131,9 +131,10 @@ const (
 
 // Migration is one change of CPU that a checkpoint saw.
 type Migration struct {
-	AtNs uint64 `json:"at_ns"` // since the first pass
-	From int    `json:"from"`
-	To   int    `json:"to"`
+	_    struct{} `cbor:",toarray"`
+	AtNs uint64   `json:"at_ns"` // since the first pass
+	From int      `json:"from"`
+	To   int      `json:"to"`
 }
 
 // Schedstat is the change of /proc/PID/schedstat over the work loop.
@@ -156,14 +157,16 @@ type Latency struct {
 	Max   uint64  `json:"max"`
 	Mean  float64 `json:"mean"`
 
-	Sum     uint64   `json:"-"`
-	Buckets []Bucket `json:"buckets,omitempty"` // non-empty buckets, ascending; only with samples asked for in JSON
-	Samples []uint64 `json:"samples,omitempty"` // uniform sample of the population (Algorithm R), at most 100,000
+	Sum     uint64   `json:"-" cbor:"sum"`
+	Buckets []Bucket `json:"buckets,omitempty"` // non-empty buckets, ascending; in JSON only when samples are asked for
+	Samples Samples  `json:"samples,omitempty"` // uniform sample of the population (Algorithm R), at most 100,000
 }
 
-// Bucket counts the values v with Lo ≤ v < Lo+Width.
+// Bucket counts the values v with Lo ≤ v < Lo+Width. The widths follow a
+// log-linear scheme of 32 buckets per power of two, so a value is known to 1/32.
 type Bucket struct {
-	Lo    uint64 `json:"lo_ns"`
-	Width uint64 `json:"width_ns"`
-	Count uint64 `json:"count"`
+	_     struct{} `cbor:",toarray"`
+	Lo    uint64   `json:"lo_ns"`
+	Width uint64   `json:"width_ns"`
+	Count uint64   `json:"count"`
 }

@@ -1,0 +1,162 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/klauspost/compress/zstd"
+)
+
+// The kinds of items on the wire; see the package comment.
+const (
+	kindHeader  = 1
+	kindWorker  = 2
+	kindTrailer = 3
+)
+
+// Sizes of the encoder: what a reader of a broken stream loses is at most
+// flushEvery bytes of workers; the window bounds the memory of both sides.
+const (
+	flushEvery = 256 << 10
+	windowSize = 256 << 10
+)
+
+// header is the first item of a report on the wire.
+type header struct {
+	SchemaVersion int `cbor:"schema_version"`
+	Run           Run `cbor:"run"`
+}
+
+// Trailer is the last item of a report on the wire: what is known only when all
+// workers are collected.
+type Trailer struct {
+	WorkerCount int      `cbor:"worker_count"` // workers sent before it
+	Run         Run      `cbor:"run"`          // complete; replaces the header's
+	Notes       []string `cbor:"notes,omitempty"`
+	Failures    []string `cbor:"failures,omitempty"` // why the run failed, beyond what the workers say themselves
+}
+
+// Encoder writes one report as a stream: Header, Worker for every worker,
+// Trailer, Close. It holds one worker at a time. Its first error ends it: every
+// later call returns the same error. Not for concurrent use.
+type Encoder struct {
+	mode      cbor.EncMode
+	zw        *zstd.Encoder
+	head      []byte
+	next      int // least kind that may come next; kindTrailer+1 after the trailer
+	workers   int
+	unflushed int
+	err       error
+}
+
+// NewEncoder returns an encoder that writes to w. The stream is complete only
+// after Close, which does not close w.
+func NewEncoder(w io.Writer) (*Encoder, error) {
+	mode, err := cbor.EncOptions{}.EncMode()
+	if err != nil {
+		return nil, fmt.Errorf("set up report encoder: %w", err)
+	}
+	zw, err := zstd.NewWriter(w,
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithLowerEncoderMem(true),
+		zstd.WithWindowSize(windowSize),
+		zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return nil, fmt.Errorf("set up report encoder: %w", err)
+	}
+	return &Encoder{mode: mode, zw: zw, next: kindHeader}, nil
+}
+
+// Header sends what is known of the run before its workers. It must be first,
+// and it is flushed, so that a run that ends here still says what it ran on.
+func (e *Encoder) Header(run Run) error {
+	if err := e.item(kindHeader, header{SchemaVersion, run}); err != nil {
+		return err
+	}
+	return e.Flush()
+}
+
+// Worker sends the report of one worker.
+func (e *Encoder) Worker(w *Worker) error {
+	if err := e.item(kindWorker, w); err != nil {
+		return err
+	}
+	e.workers++
+	if e.unflushed < flushEvery {
+		return nil
+	}
+	return e.Flush()
+}
+
+// Trailer sends the end of the report. WorkerCount is filled in by the encoder.
+func (e *Encoder) Trailer(t Trailer) error {
+	t.WorkerCount = e.workers
+	return e.item(kindTrailer, t)
+}
+
+// Flush sends everything encoded so far to the underlying writer.
+func (e *Encoder) Flush() error {
+	if e.err != nil {
+		return e.err
+	}
+	e.unflushed = 0
+	if err := e.zw.Flush(); err != nil {
+		e.err = fmt.Errorf("send report: %w", err)
+	}
+	return e.err
+}
+
+// Close ends the stream. Without a Trailer before it, the reader gets what was
+// sent and ErrTorn.
+func (e *Encoder) Close() error {
+	err := e.zw.Close()
+	if e.err == nil && err != nil {
+		e.err = fmt.Errorf("send report: %w", err)
+	}
+	if e.err != nil {
+		return e.err
+	}
+	e.err = errors.New("send report: encoder is closed")
+	return nil
+}
+
+// item sends one [kind, body].
+func (e *Encoder) item(kind int, v any) error {
+	if e.err != nil {
+		return e.err
+	}
+	if kind < e.next || e.next == kindHeader && kind != kindHeader {
+		return fmt.Errorf("send report: %s out of order", kindName(kind))
+	}
+	body, err := e.mode.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode report %s: %w", kindName(kind), err)
+	}
+	e.head = appendHead(append(e.head[:0], majorArray|2, byte(kind)), majorBytes, uint64(len(body)))
+	for _, b := range [][]byte{e.head, body} {
+		if _, err := e.zw.Write(b); err != nil {
+			e.err = fmt.Errorf("send report %s: %w", kindName(kind), err)
+			return e.err
+		}
+	}
+	e.unflushed += len(body)
+	e.next = kind
+	if kind != kindWorker {
+		e.next++
+	}
+	return nil
+}
+
+func kindName(kind int) string {
+	switch kind {
+	case kindHeader:
+		return "header"
+	case kindWorker:
+		return "worker"
+	case kindTrailer:
+		return "trailer"
+	}
+	return fmt.Sprintf("item of kind %d", kind)
+}

@@ -1,0 +1,212 @@
+package report
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Bounds of the table: what is beyond is counted, and JSON has it.
+const (
+	defaultWidth = 100
+	minWidth     = 80
+	maxStacks    = 4
+	maxFrames    = 16
+	maxLines     = 40 // of failures and of notes each
+)
+
+// WriteTable writes r for people, width columns wide (0 means 100, at least 80):
+// what it ran on, a row per group of throughput and scheduling, a row per group
+// and kind of latency, failures with the stacks of crashed workers, and notes.
+// Text of the guest is escaped where a terminal would act on it.
+func WriteTable(w io.Writer, r *Report, width int) error {
+	if width == 0 {
+		width = defaultWidth
+	}
+	t := table{w: bufio.NewWriter(w), r: r, width: max(width, minWidth)}
+	t.header()
+	t.groups()
+	t.latencies()
+	t.failures()
+	t.list("NOTES", r.Notes)
+	if err := t.w.Flush(); err != nil {
+		return fmt.Errorf("write report as table: %w", err)
+	}
+	return nil
+}
+
+type table struct {
+	w     *bufio.Writer // keeps the first error until Flush
+	r     *Report
+	width int
+}
+
+func (t *table) line(s string) { t.w.WriteString(s + "\n") }
+
+// labelled writes "  label   text", the text wrapped beside the label.
+func (t *table) labelled(label, text string) {
+	const indent = 11
+	for i, l := range wrap(text, t.width-indent) {
+		if i > 0 {
+			label = ""
+		}
+		t.line(fmt.Sprintf("  %-*s%s", indent-2, label, l))
+	}
+}
+
+func (t *table) header() {
+	run := &t.r.Run
+	verdict := cmp.Or(string(t.r.Verdict), "not judged")
+	t.line(clip(fmt.Sprintf("%s: %s", printable(cmp.Or(run.Name, "workload")), strings.ToUpper(verdict)), t.width))
+	t.labelled("kernel", printable(fmt.Sprintf("%s, %s, %s, clocksource %s",
+		strings.TrimSpace(cmp.Or(run.KernelRelease, "unknown release")+" "+run.Machine), plural(run.CPUs, "CPU"), plural(run.NUMANodes, "NUMA node"), cmp.Or(run.Clocksource, "unknown"))))
+	t.labelled("machine", printable(machine(run)))
+	if len(run.BootMs) > 0 {
+		t.labelled("boot", printable(boot(run)))
+	}
+	t.labelled("run", printable(fmt.Sprintf("%s, %s workers, spawner %s, start skew %s, collected in %s",
+		formatNs(run.DurationMs*1e6), cmp.Or(run.CloneMode, "fork"), cmp.Or(run.Spawner, "unknown"),
+		formatNs(float64(run.StartSkewNs)), formatNs(run.CollectMs*1e6))))
+	if run.Version != "" {
+		t.labelled("version", "guestinit "+printable(run.Version))
+	}
+}
+
+// machine says what the kernel ran in.
+func machine(run *Run) string {
+	if run.Accelerator == "" || run.Accelerator == "none" {
+		return "this host, no VM"
+	}
+	s := "VM, accelerator " + run.Accelerator
+	if run.QEMUVersion != "" {
+		s = fmt.Sprintf("QEMU %s, accelerator %s", run.QEMUVersion, run.Accelerator)
+	}
+	s += ", link " + cmp.Or(run.Link, "none")
+	if run.BootAttempts > 1 {
+		s += fmt.Sprintf(", boot attempt %d", run.BootAttempts)
+	}
+	return s
+}
+
+// boot lists the stages of the boot, longest first.
+func boot(run *Run) string {
+	stages := slices.Collect(maps.Keys(run.BootMs))
+	slices.SortFunc(stages, func(a, b string) int {
+		return cmp.Or(cmp.Compare(run.BootMs[b], run.BootMs[a]), cmp.Compare(a, b))
+	})
+	more := ""
+	if len(stages) > 12 {
+		more = fmt.Sprintf(", %d more", len(stages)-12)
+		stages = stages[:12]
+	}
+	for i, s := range stages {
+		stages[i] = fmt.Sprintf("%s %s", s, formatNs(run.BootMs[s]*1e6))
+	}
+	return strings.Join(stages, ", ") + more
+}
+
+// groups writes the row per group of what ran and how it was scheduled.
+func (t *table) groups() {
+	if len(t.r.Groups) == 0 {
+		return
+	}
+	g := grid{left: 2, short: []string{"GROUP", "WORK", "DONE", "ITER/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGR", "MAX GAP"}}
+	g.row("GROUP", "WORK", "DONE", "ITERATIONS/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGRATIONS", "LONGEST GAP")
+	for i := range t.r.Groups {
+		r := &t.r.Groups[i]
+		perRun := "-"
+		if r.RunCount > 0 {
+			perRun = formatNs(float64(r.RunDelayNs) / float64(r.RunCount))
+		}
+		g.row(printable(r.Name), printable(r.WorkType), formatCount(float64(r.Completed))+"/"+formatCount(float64(r.Workers)),
+			formatCount(r.IterationsPerS), formatShare(r.CPUNs, r.WallNs), formatNs(float64(r.RunDelayNs)), perRun,
+			formatCount(float64(r.Migrations)), formatNs(float64(r.MaxGapNs)))
+	}
+	t.grid(g)
+}
+
+// latencies writes the row per group and kind of latency. The starred column is
+// the one that schedulers are compared by.
+func (t *table) latencies() {
+	g := grid{left: 2}
+	g.row("GROUP", "LATENCY", "COUNT", "MIN", "P50", "P90", "*P99", "P99.9", "MAX", "MEAN")
+	for i := range t.r.Groups {
+		r := &t.r.Groups[i]
+		for j, kind := range [...]string{"wake", "iteration", "timer"} {
+			l := r.latencies()[j].lat
+			if l == nil {
+				continue
+			}
+			g.row(printable(r.Name), kind, formatCount(float64(l.Count)),
+				formatNs(float64(l.Min)), formatNs(float64(l.P50)), formatNs(float64(l.P90)), formatNs(float64(l.P99)),
+				formatNs(float64(l.P999)), formatNs(float64(l.Max)), formatNs(l.Mean))
+		}
+	}
+	if len(g.rows) > 1 {
+		t.grid(g)
+	}
+}
+
+func (t *table) grid(g grid) {
+	t.line("")
+	for _, l := range g.lines(t.width) {
+		t.line(l)
+	}
+}
+
+// failures writes why the run failed, and where its crashed workers were.
+func (t *table) failures() {
+	t.list("FAILURES", t.r.Failures)
+	stacks := 0
+	for i := range t.r.Workers {
+		w := &t.r.Workers[i]
+		if w.ExitInfo == nil || len(w.ExitInfo.Stack) == 0 {
+			continue
+		}
+		if stacks++; stacks > maxStacks {
+			continue
+		}
+		t.line(clip(fmt.Sprintf("  stack of %s:", printable(t.r.WorkerName(w))), t.width))
+		for j, f := range w.ExitInfo.Stack {
+			if j == maxFrames {
+				t.line(fmt.Sprintf("      ... %d more frames", len(w.ExitInfo.Stack)-j))
+				break
+			}
+			t.line("      " + clip(printable(f), t.width-6))
+		}
+	}
+	if stacks > maxStacks {
+		t.line(fmt.Sprintf("  %d more stacks are in the JSON report", stacks-maxStacks))
+	}
+}
+
+// list writes a heading and its lines, if there are any.
+func (t *table) list(heading string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	t.line("")
+	t.line(heading)
+	for i, l := range lines {
+		if i == maxLines {
+			t.line(fmt.Sprintf("  - %d more are in the JSON report", len(lines)-i))
+			break
+		}
+		mark := "  - "
+		for _, part := range wrap(printable(l), t.width-len(mark)) {
+			t.line(mark + part)
+			mark = "    "
+		}
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
