@@ -1,0 +1,157 @@
+package qemu
+
+import (
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// DefaultBinary is looked up in $PATH where Config names no binary.
+const DefaultBinary = "qemu-system-x86_64"
+
+// PortName is the name of the virtio-serial port that carries the host link;
+// the guest finds it in /sys/class/virtio-ports/*/name.
+const PortName = "guestinit.0"
+
+// CommandLineMax is the longest kernel command line, in bytes, that an x86
+// kernel keeps (COMMAND_LINE_SIZE of arch/x86/include/asm/setup.h, less the
+// final NUL). A longer one is cut off in silence.
+const CommandLineMax = 2047
+
+const (
+	minMemoryMiB  = 64
+	maxMemoryMiB  = 1 << 20
+	maxCPUs       = 255
+	socketPathMax = 107 // sockaddr_un, less the final NUL
+)
+
+// Config is one guest's machine. The zero value of a field with a default
+// means the default.
+type Config struct {
+	Binary    string      // QEMU; default DefaultBinary
+	Kernel    string      // vmlinux with a PVH note, or bzImage
+	Initrd    string      // initramfs; "" for none
+	Append    string      // kernel command line, at most CommandLineMax bytes
+	MemoryMiB int         // 64 to 1,048,576; default 512
+	CPUs      int         // 1 to 255; default 2
+	Accel     Accelerator // from Choose; Kind must be set
+	Link      string      // chardev of the host link: a Unix socket path that QEMU listens on, "fd:N", or "" for none
+	QMP       string      // chardev of the QMP monitor, likewise
+	Extra     []string    // further arguments, last
+}
+
+// WithDefaults returns c with the defaults filled in.
+func (c Config) WithDefaults() Config {
+	if c.Binary == "" {
+		c.Binary = DefaultBinary
+	}
+	if c.MemoryMiB == 0 {
+		c.MemoryMiB = 512
+	}
+	if c.CPUs == 0 {
+		c.CPUs = 2
+	}
+	return c
+}
+
+// Validate checks what QEMU would refuse late or, worse, cut off in silence.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	switch {
+	case c.Kernel == "":
+		return fmt.Errorf("qemu config: kernel: missing; give a bzImage or vmlinux")
+	case c.MemoryMiB < minMemoryMiB || c.MemoryMiB > maxMemoryMiB:
+		return fmt.Errorf("qemu config: memory: %d MiB is outside %d to %d", c.MemoryMiB, minMemoryMiB, maxMemoryMiB)
+	case c.CPUs < 1 || c.CPUs > maxCPUs:
+		return fmt.Errorf("qemu config: cpus: %d is outside 1 to %d", c.CPUs, maxCPUs)
+	case len(c.Append) > CommandLineMax:
+		return fmt.Errorf("qemu config: kernel command line: %d bytes, the kernel keeps %d", len(c.Append), CommandLineMax)
+	case strings.ContainsAny(c.Append, "\x00\n"):
+		return fmt.Errorf("qemu config: kernel command line: holds a NUL or a newline")
+	}
+	if err := c.Accel.validate(); err != nil {
+		return err
+	}
+	for _, s := range []string{c.Link, c.QMP} {
+		if len(s) > socketPathMax {
+			return fmt.Errorf("qemu config: socket %s: path longer than %d bytes; set a shorter TMPDIR", s, socketPathMax)
+		}
+	}
+	return nil
+}
+
+// Args returns QEMU's arguments, without the binary. It is a function of c
+// alone: equal configurations give equal command lines.
+func (c Config) Args() []string {
+	c = c.WithDefaults()
+	args := []string{
+		"-machine", "q35",
+		"-accel", c.Accel.String(),
+		"-cpu", c.Accel.CPU,
+		"-m", strconv.Itoa(c.MemoryMiB) + "M",
+		"-smp", strconv.Itoa(c.CPUs),
+		"-kernel", c.Kernel,
+	}
+	if c.Initrd != "" {
+		args = append(args, "-initrd", c.Initrd)
+	}
+	args = append(args, "-append", c.Append,
+		// -nographic would give the guest a VGA and costs a second of boot.
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-serial", "stdio")
+	if c.Link != "" {
+		args = append(args, "-device", "virtio-serial-pci",
+			"-chardev", chardev("link0", c.Link),
+			"-device", "virtserialport,chardev=link0,name="+PortName)
+	}
+	if c.QMP != "" {
+		args = append(args, "-chardev", chardev("qmp0", c.QMP), "-mon", "chardev=qmp0,mode=control")
+	}
+	return append(args, c.Extra...)
+}
+
+// chardev is a socket chardev: on a descriptor that is connected already, or
+// on a path that QEMU listens on without waiting for a peer.
+func chardev(id, where string) string {
+	if fd, ok := strings.CutPrefix(where, "fd:"); ok {
+		return "socket,id=" + id + ",fd=" + fd
+	}
+	return "socket,id=" + id + ",path=" + strings.ReplaceAll(where, ",", ",,") + ",server=on,wait=off"
+}
+
+// Command returns the whole command line, quoted so that it can be pasted into
+// a POSIX shell.
+func (c Config) Command() string {
+	c = c.WithDefaults()
+	words := append([]string{c.Binary}, c.Args()...)
+	for i, w := range words {
+		words[i] = Quote(w)
+	}
+	return strings.Join(words, " ")
+}
+
+// Quote returns word as one POSIX shell word.
+func Quote(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("@%+=:,./_-", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// FindBinary resolves name (default DefaultBinary) to a path, or says how to
+// get QEMU.
+func FindBinary(name string) (string, error) {
+	if name == "" {
+		name = DefaultBinary
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("find QEMU: %w; install qemu-system-x86 or give --qemu PATH", err)
+	}
+	return path, nil
+}
