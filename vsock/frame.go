@@ -1,0 +1,212 @@
+package vsock
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"sync"
+)
+
+// FrameType says what a frame's payload is.
+type FrameType uint8
+
+// The frame types.
+const (
+	TypeHello  FrameType = 1 // guest → host: Hello
+	TypeSpec   FrameType = 2 // host → guest: a chunk of the spec, JSON
+	TypeEvent  FrameType = 3 // guest → host: Event
+	TypeReport FrameType = 4 // guest → host: a chunk of the report, zstd
+	TypeBye    FrameType = 5 // both: Bye; from the host it acknowledges or refuses
+)
+
+// String returns the type's name, or its number for an unknown one.
+func (t FrameType) String() string {
+	switch t {
+	case TypeHello:
+		return "hello"
+	case TypeSpec:
+		return "spec"
+	case TypeEvent:
+		return "event"
+	case TypeReport:
+		return "report"
+	case TypeBye:
+		return "bye"
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// Flags modify a frame.
+type Flags uint16
+
+// The flags. Unknown bits are ignored.
+const (
+	FlagMore Flags = 1 << 0 // more chunks of the same message follow
+	FlagMust Flags = 1 << 1 // a receiver that does not know the type must end with an error
+)
+
+// Sizes and versions of the wire form.
+const (
+	FrameVersion = 1
+	HeaderSize   = 16      // bytes: magic 4, version 1, type 1, flags 2, length 4, CRC-32C 4; big endian
+	MaxPayload   = 1 << 20 // bytes of payload in one frame
+
+	// maxWrite bounds one write to the stream: a widespread vsock device
+	// stalls for good on packets of 32 KiB and more.
+	maxWrite = 28 << 10
+	// chunkSize makes a chunk with its header one write.
+	chunkSize = maxWrite - HeaderSize
+	// growStep is how much a reader allocates ahead of what has arrived.
+	growStep = 64 << 10
+
+	frameMagic = 0x47695431 // "GiT1"
+)
+
+// Frame is one frame as it was read.
+type Frame struct {
+	Type    FrameType
+	Flags   Flags
+	Payload []byte // valid until the next ReadFrame
+}
+
+// Reader reads frames. It is not safe for concurrent use.
+type Reader struct {
+	r   io.Reader
+	hdr [HeaderSize]byte
+	buf []byte
+	err error
+}
+
+// NewReader returns a Reader on r. It reads no further than the frames it
+// returns.
+func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+
+// ReadFrame reads one frame. It returns io.EOF when the stream ends between
+// frames and an error matching ErrTorn, ErrCorrupt or ErrTooLarge when a frame
+// is not whole; other errors are the stream's own. An error is final: every
+// later call returns it again.
+func (r *Reader) ReadFrame() (Frame, error) {
+	if r.err != nil {
+		return Frame{}, r.err
+	}
+	f, err := r.readFrame()
+	r.err = err
+	return f, err
+}
+
+func (r *Reader) readFrame() (Frame, error) {
+	if n, err := io.ReadFull(r.r, r.hdr[:]); err != nil {
+		if n == 0 && errors.Is(err, io.EOF) {
+			return Frame{}, io.EOF
+		}
+		return Frame{}, fmt.Errorf("read frame header: %w", tornError(err))
+	}
+	h := r.hdr[:]
+	if m := binary.BigEndian.Uint32(h); m != frameMagic {
+		return Frame{}, fmt.Errorf("read frame header: magic %#08x: %w", m, ErrCorrupt)
+	}
+	if h[4] != FrameVersion {
+		return Frame{}, fmt.Errorf("read frame header: frame version %d, this side speaks %d: %w", h[4], FrameVersion, ErrCorrupt)
+	}
+	f := Frame{Type: FrameType(h[5]), Flags: Flags(binary.BigEndian.Uint16(h[6:]))}
+	n := binary.BigEndian.Uint32(h[8:])
+	if n > MaxPayload {
+		return Frame{}, fmt.Errorf("read %v frame: %d bytes of payload, limit %d: %w", f.Type, n, MaxPayload, ErrTooLarge)
+	}
+	if err := r.readPayload(int(n)); err != nil {
+		return Frame{}, fmt.Errorf("read %v frame: %w", f.Type, tornError(err))
+	}
+	f.Payload = r.buf
+	want := binary.BigEndian.Uint32(h[12:])
+	clear(h[12:])
+	if got := checksum(h, f.Payload); got != want {
+		return Frame{}, fmt.Errorf("read %v frame: checksum %#08x, want %#08x: %w", f.Type, got, want, ErrCorrupt)
+	}
+	return f, nil
+}
+
+// readPayload fills r.buf with n bytes. Memory follows what arrived, not what
+// the header claims.
+func (r *Reader) readPayload(n int) error {
+	r.buf = r.buf[:0]
+	for len(r.buf) < n {
+		step := min(n-len(r.buf), growStep)
+		if cap(r.buf)-len(r.buf) < step {
+			grown := make([]byte, len(r.buf), max(len(r.buf)+step, min(2*cap(r.buf), MaxPayload)))
+			copy(grown, r.buf)
+			r.buf = grown
+		}
+		at := len(r.buf)
+		r.buf = r.buf[:at+step]
+		if _, err := io.ReadFull(r.r, r.buf[at:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Writer writes frames. It is safe for concurrent use: frames never mix.
+type Writer struct {
+	mu  sync.Mutex
+	w   io.Writer // guarded by mu
+	buf []byte    // guarded by mu
+	err error     // guarded by mu
+}
+
+// NewWriter returns a Writer on w.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// WriteFrame writes one frame, in pieces of at most 28 KiB. A payload above
+// MaxPayload is refused with ErrTooLarge and leaves the stream usable; an error
+// of the stream is final, for the peer then cannot find the next frame.
+func (w *Writer) WriteFrame(t FrameType, flags Flags, payload []byte) error {
+	if len(payload) > MaxPayload {
+		return fmt.Errorf("write %v frame: %d bytes of payload, limit %d: %w", t, len(payload), MaxPayload, ErrTooLarge)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	w.buf = appendFrame(w.buf[:0], t, flags, payload)
+	for rest := w.buf; len(rest) > 0; {
+		n := min(len(rest), maxWrite)
+		if _, err := w.w.Write(rest[:n]); err != nil {
+			w.err = fmt.Errorf("write %v frame: %w", t, err)
+			return w.err
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// appendFrame appends the wire form of a frame to dst.
+func appendFrame(dst []byte, t FrameType, flags Flags, payload []byte) []byte {
+	at := len(dst)
+	dst = binary.BigEndian.AppendUint32(dst, frameMagic)
+	dst = append(dst, FrameVersion, byte(t))
+	dst = binary.BigEndian.AppendUint16(dst, uint16(flags))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(payload)))
+	dst = binary.BigEndian.AppendUint32(dst, 0)
+	dst = append(dst, payload...)
+	sum := checksum(dst[at:at+HeaderSize], dst[at+HeaderSize:])
+	binary.BigEndian.PutUint32(dst[at+12:], sum)
+	return dst
+}
+
+// checksum is the CRC-32C over a header whose checksum field is zero, and the
+// payload.
+func checksum(header, payload []byte) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli) // built once, on the first frame
+	return crc32.Update(crc32.Update(0, table, header), table, payload)
+}
+
+// tornError classifies the end of a stream inside a frame.
+func tornError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return ErrTorn
+	}
+	return err
+}

@@ -1,0 +1,249 @@
+package vsock
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// The guest's waits. A guest among hundreds of busy workers is slow, so they
+// bound a dead host and nothing finer.
+const (
+	DefaultTimeout = 30 * time.Second // one write, or the wait for the spec
+	AckTimeout     = 5 * time.Second  // the wait for the host's answer to bye
+)
+
+// Guest is the guest's end of the link. Hello comes first and Bye last; Event
+// and the report's writer may be used side by side.
+type Guest struct {
+	stream  io.ReadWriteCloser
+	timeout time.Duration
+	r       *Reader
+	w       *Writer
+
+	mu  sync.Mutex
+	bye bool // guarded by mu: Bye was sent
+}
+
+// NewGuest returns the guest's end on a stream. Where the stream has
+// SetReadDeadline and SetWriteDeadline they bound its waits; else the stream is
+// closed when a wait takes too long.
+func NewGuest(stream io.ReadWriteCloser) *Guest {
+	return &Guest{
+		stream:  stream,
+		timeout: DefaultTimeout,
+		r:       NewReader(stream),
+		w:       NewWriter(stream),
+	}
+}
+
+// SetTimeout replaces DefaultTimeout. Call it before Hello.
+func (g *Guest) SetTimeout(d time.Duration) { g.timeout = d }
+
+// Hello introduces the guest. It fills in Protocol.
+func (g *Guest) Hello(h Hello) error {
+	h.Protocol = Protocol
+	h.Version, h.KernelRelease, h.Machine = clip(h.Version), clip(h.KernelRelease), clip(h.Machine)
+	return g.send(TypeHello, FlagMust, h)
+}
+
+// ReceiveSpec waits for the spec that Hello asked for, of at most limit bytes.
+// Its errors match ErrRefused when the host says no, ErrTooLarge above the
+// limit, ErrSilent when the time is up, ErrTorn when the host goes away.
+func (g *Guest) ReceiveSpec(limit int) ([]byte, error) {
+	var spec []byte
+	err := g.bounded(readDeadline, g.timeout, func() error {
+		for {
+			f, err := g.r.ReadFrame()
+			switch {
+			case errors.Is(err, io.EOF):
+				return fmt.Errorf("host closed the link: %w", ErrTorn)
+			case err != nil:
+				return err
+			case f.Type == TypeBye:
+				return refusal(f)
+			case f.Type != TypeSpec:
+				if err := skip(f); err != nil {
+					return err
+				}
+				continue
+			}
+			if len(f.Payload) > limit-len(spec) {
+				return fmt.Errorf("spec exceeds %d bytes: %w", limit, ErrTooLarge)
+			}
+			spec = append(spec, f.Payload...)
+			if f.Flags&FlagMore == 0 {
+				return nil
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("receive spec: %w", err)
+	}
+	return spec, nil
+}
+
+// Event sends an event. Its text is cut to MaxText bytes, its groups to
+// MaxGroups.
+func (g *Guest) Event(e Event) error {
+	e.Text = clip(e.Text)
+	e.Groups = e.Groups[:min(len(e.Groups), MaxGroups)]
+	return g.send(TypeEvent, 0, e)
+}
+
+// ReportWriter returns the writer of the report's bytes. They travel in chunks
+// of under 28 KiB; Close sends the last one, and without it the host takes the
+// report for torn. It is for one goroutine, and for one report per link.
+func (g *Guest) ReportWriter() io.WriteCloser {
+	return &chunkWriter{
+		buf: make([]byte, 0, chunkSize),
+		send: func(flags Flags, chunk []byte) error {
+			return g.write(TypeReport, FlagMust|flags, chunk)
+		},
+	}
+}
+
+// Bye says how the run ended and waits at most AckTimeout for the host to
+// acknowledge it, after which nothing can be lost by a power-off. It may be
+// called from any goroutine; only the first call sends.
+func (g *Guest) Bye(b Bye) error {
+	g.mu.Lock()
+	again := g.bye
+	g.bye = true
+	g.mu.Unlock()
+	if again {
+		return nil
+	}
+	b.Text = clip(b.Text)
+	if err := g.send(TypeBye, FlagMust, b); err != nil {
+		return err
+	}
+	err := g.bounded(readDeadline, AckTimeout, func() error {
+		for {
+			f, err := g.r.ReadFrame()
+			if errors.Is(err, io.EOF) {
+				return ErrNoBye
+			}
+			if err != nil || f.Type == TypeBye {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("await answer to bye: %w", err)
+	}
+	return nil
+}
+
+// Close closes the stream.
+func (g *Guest) Close() error { return g.stream.Close() }
+
+// send encodes and writes a message.
+func (g *Guest) send(t FrameType, flags Flags, m any) error {
+	b, err := encode(t, m)
+	if err != nil {
+		return err
+	}
+	return g.write(t, flags, b)
+}
+
+func (g *Guest) write(t FrameType, flags Flags, payload []byte) error {
+	return g.bounded(writeDeadline, g.timeout, func() error {
+		return g.w.WriteFrame(t, flags, payload)
+	})
+}
+
+// direction tells which deadline of a stream a wait is bounded by.
+type direction int
+
+const (
+	readDeadline direction = iota
+	writeDeadline
+)
+
+// bounded runs op, which reads or writes the stream, for at most d.
+func (g *Guest) bounded(dir direction, d time.Duration, op func() error) error {
+	var err error
+	if set := g.deadlineSetter(dir); set != nil && set(time.Now().Add(d)) == nil {
+		err = op()
+	} else {
+		t := time.AfterFunc(d, func() { g.stream.Close() })
+		err = op()
+		if !t.Stop() && err != nil {
+			return fmt.Errorf("no progress in %v: %w: %w", d, ErrSilent, err)
+		}
+	}
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("no progress in %v: %w: %w", d, ErrSilent, err)
+	}
+	return err
+}
+
+func (g *Guest) deadlineSetter(dir direction) func(time.Time) error {
+	if dir == readDeadline {
+		if s, ok := g.stream.(interface{ SetReadDeadline(time.Time) error }); ok {
+			return s.SetReadDeadline
+		}
+		return nil
+	}
+	if s, ok := g.stream.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		return s.SetWriteDeadline
+	}
+	return nil
+}
+
+// refusal is the error that a host's bye stands for.
+func refusal(f Frame) error {
+	var b Bye
+	if err := decode(f, &b); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", ErrRefused, clip(b.Text))
+}
+
+// skip passes over a frame that is not expected here, if the protocol allows.
+func skip(f Frame) error {
+	if f.Flags&FlagMust != 0 {
+		return fmt.Errorf("unexpected %v frame: %w", f.Type, ErrProtocol)
+	}
+	return nil
+}
+
+// chunkWriter cuts a byte stream into frames. A chunk leaves when the next
+// byte no longer fits, so that the last one is known at Close.
+type chunkWriter struct {
+	buf    []byte
+	send   func(Flags, []byte) error
+	closed bool
+}
+
+func (c *chunkWriter) Write(p []byte) (int, error) {
+	if c.closed {
+		return 0, io.ErrClosedPipe
+	}
+	total := 0
+	for len(p) > 0 {
+		if len(c.buf) == cap(c.buf) {
+			if err := c.send(FlagMore, c.buf); err != nil {
+				return total, err
+			}
+			c.buf = c.buf[:0]
+		}
+		n := min(len(p), cap(c.buf)-len(c.buf))
+		c.buf = append(c.buf, p[:n]...)
+		p = p[n:]
+		total += n
+	}
+	return total, nil
+}
+
+func (c *chunkWriter) Close() error {
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	return c.send(0, c.buf)
+}
