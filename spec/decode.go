@@ -1,0 +1,380 @@
+package spec
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// decoder fills a Spec from nodes and collects what is wrong.
+type decoder struct {
+	name   string
+	errs   []*Error
+	at     map[string]*node // path → node, for errors found later
+	broken map[string]bool  // paths of fields that were not read, and of objects with a key that is not known
+	left   int              // nodes of parameters that may still be visited: aliases may multiply them
+}
+
+// field is one key of an object and how its value is read.
+type field struct {
+	name string
+	read func(n *node, path string)
+}
+
+func (d *decoder) errorf(n *node, path, format string, args ...any) {
+	d.errs = append(d.errs, &Error{d.name, n.line, n.col, path, fmt.Sprintf(format, args...)})
+	d.broken[path] = true
+}
+
+// object reads the members of n by fields. Unknown keys and keys without a value
+// are errors.
+func (d *decoder) object(n *node, path string, fields ...field) {
+	if n.kind != kindObject {
+		d.errorf(n, path, "is %s, want an object", n.kind)
+		return
+	}
+	for i := range n.members {
+		d.member(&n.members[i], path, fields)
+	}
+}
+
+func (d *decoder) member(m *member, path string, fields []field) {
+	at := join(path, m.key)
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		if names[i] = f.name; f.name != m.key {
+			continue
+		}
+		d.at[at] = m.value
+		if m.value.kind == kindNull {
+			d.errorf(&node{line: m.line, col: m.col}, at, "has no value; give it one or leave it out")
+			return
+		}
+		f.read(m.value, at)
+		return
+	}
+	d.broken[path] = true // what is missing may be what was misspelt
+	d.errorf(&node{line: m.line, col: m.col}, join(path, clipKey(m.key)), "unknown field%s", suggest(m.key, names))
+}
+
+// clipKey is a key fit for a path in an error message.
+func clipKey(key string) string {
+	if q := quote(key); q != `"`+key+`"` || strings.ContainsAny(key, ".[]: ") {
+		return q
+	}
+	return key
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// list reads the items of n one by one.
+func (d *decoder) list(n *node, path string, read func(i int, n *node, path string)) {
+	if n.kind != kindList {
+		d.errorf(n, path, "is %s, want a list", n.kind)
+		return
+	}
+	for i, item := range n.items {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		d.at[at] = item
+		read(i, item, at)
+	}
+}
+
+// The readers of single fields.
+
+func (d *decoder) text(to *string) func(*node, string) {
+	return func(n *node, path string) {
+		if n.kind != kindString {
+			remedy := ""
+			if n.text != "" {
+				remedy = "; quote it: " + quote(n.text)
+			}
+			d.errorf(n, path, "is %s, want text%s", n.kind, remedy)
+			return
+		}
+		if *to = n.text; n.text == "" {
+			d.errorf(n, path, "is empty; give it a value or leave it out")
+		}
+	}
+}
+
+func (d *decoder) integer(lo, hi int64, to func(int64)) func(*node, string) {
+	return func(n *node, path string) {
+		v, ok := n.value.(int64)
+		if !ok {
+			if _, big := n.value.(uint64); big {
+				d.errorf(n, path, "%s is out of range; %d to %d", n.text, lo, hi)
+				return
+			}
+			d.errorf(n, path, "is %s, want a whole number", describe(n))
+			return
+		}
+		if v < lo || v > hi {
+			d.errorf(n, path, "%d is out of range; %d to %d", v, lo, hi)
+			return
+		}
+		to(v)
+	}
+}
+
+func (d *decoder) duration(to *Duration) func(*node, string) {
+	return func(n *node, path string) {
+		switch n.kind {
+		case kindNumber:
+			d.errorf(n, path, "%s has no unit; write %ss or %sms", n.text, n.text, n.text)
+		case kindString:
+			v, err := ParseDuration(n.text)
+			if err != nil {
+				d.errorf(n, path, "%v", err)
+			}
+			*to = v
+		default:
+			d.errorf(n, path, "is %s, want a duration such as 10ms or 2.5s", n.kind)
+		}
+	}
+}
+
+// cpuList reads "0-3,8", a number, or a list of numbers.
+func (d *decoder) cpuList(to *CPUList) func(*node, string) {
+	return func(n *node, path string) {
+		text := n.text
+		if n.kind == kindList {
+			parts := make([]string, len(n.items))
+			for i, item := range n.items {
+				if _, ok := item.value.(int64); !ok {
+					d.broken[path] = true
+					d.errorf(item, fmt.Sprintf("%s[%d]", path, i), "is %s, want a number", describe(item))
+					return
+				}
+				parts[i] = item.text
+			}
+			text = strings.Join(parts, ",")
+		} else if n.kind != kindString && n.kind != kindNumber {
+			d.errorf(n, path, "is %s, want a list such as 0-3,8", n.kind)
+			return
+		}
+		list, err := ParseCPUList(text)
+		if err != nil {
+			d.errorf(n, path, "%v", err)
+			return
+		}
+		*to = list
+	}
+}
+
+// describe is a scalar's kind and text.
+func describe(n *node) string {
+	if n.text == "" {
+		return n.kind.String()
+	}
+	return fmt.Sprintf("%s (%s)", n.kind, quote(n.text))
+}
+
+// The objects of a spec.
+
+func (d *decoder) spec(n *node, s *Spec) {
+	d.at[""] = n
+	d.object(n, "",
+		field{"version", d.integer(1, math.MaxInt32, func(v int64) { s.Version = int(v) })},
+		field{"name", d.text(&s.Name)},
+		field{"duration", d.duration(&s.Duration)},
+		field{"deadline", d.duration(&s.Deadline)},
+		field{"clone_mode", d.text(&s.CloneMode)},
+		field{"groups", func(n *node, path string) {
+			d.list(n, path, func(_ int, n *node, path string) {
+				s.Groups = append(s.Groups, Group{})
+				d.group(n, path, &s.Groups[len(s.Groups)-1])
+			})
+		}},
+	)
+	for _, name := range []string{"duration", "deadline"} { // 0 would become the default
+		if v := n.get(name); v != nil && v.kind == kindString && isZero(v.text) {
+			d.errorf(v, name, "is 0; give it a value or leave it out")
+		}
+	}
+}
+
+func isZero(text string) bool {
+	v, err := ParseDuration(text)
+	return err == nil && v == 0
+}
+
+func (d *decoder) group(n *node, path string, g *Group) {
+	d.object(n, path,
+		field{"name", d.text(&g.Name)},
+		field{"workers", d.integer(1, MaxGroupWorkers, func(v int64) { g.Workers = int(v) })},
+		field{"work", func(n *node, path string) { d.work(n, path, &g.Work) }},
+		field{"affinity", func(n *node, path string) { g.Affinity = d.affinity(n, path) }},
+		field{"sched", func(n *node, path string) { g.Sched = d.sched(n, path) }},
+		field{"mem_policy", func(n *node, path string) { g.MemPolicy = d.memPolicy(n, path) }},
+		field{"nice", d.integer(-20, 19, func(v int64) { i := int(v); g.Nice = &i })},
+		field{"comm", d.text(&g.Comm)},
+		field{"uid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.UID = &u })},
+		field{"gid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.GID = &u })},
+		field{"numa_node", d.integer(0, MaxNUMANode, func(v int64) { i := int(v); g.NUMANode = &i })},
+	)
+}
+
+// maxID is the highest user or group id; the one above means "none" to the kernel.
+const maxID = math.MaxUint32 - 1
+
+// work reads {type: NAME, parameters...} or a bare NAME.
+func (d *decoder) work(n *node, path string, w *Work) {
+	if n.kind != kindObject {
+		d.text(&w.Type)(n, path)
+		return
+	}
+	for _, m := range n.members {
+		at := join(path, m.key)
+		d.at[at] = m.value
+		if m.key == "type" {
+			d.text(&w.Type)(m.value, at)
+			continue
+		}
+		if v, ok := d.param(m.value, at); ok {
+			if w.Params == nil {
+				w.Params = map[string]any{}
+			}
+			w.Params[m.key] = v
+		}
+	}
+}
+
+// param turns a node into the value of a parameter.
+func (d *decoder) param(n *node, path string) (v any, ok bool) {
+	if d.left--; d.left < 0 {
+		if d.left == -1 {
+			d.errorf(n, path, "has too many values; at most %d in one spec", maxNodes)
+		}
+		return nil, false
+	}
+	switch n.kind {
+	case kindNull:
+		d.errorf(n, path, "has no value; give it one or leave it out")
+		return nil, false
+	case kindList:
+		list := make([]any, 0, len(n.items))
+		for i, item := range n.items {
+			if v, ok = d.param(item, fmt.Sprintf("%s[%d]", path, i)); !ok {
+				return nil, false
+			}
+			list = append(list, v)
+		}
+		return list, true
+	case kindObject:
+		object := make(map[string]any, len(n.members))
+		for _, m := range n.members {
+			if v, ok = d.param(m.value, join(path, m.key)); !ok {
+				return nil, false
+			}
+			object[m.key] = v
+		}
+		return object, true
+	}
+	return n.value, true
+}
+
+// affinity reads an intent, or a bare CPU list, or inherit (nil).
+func (d *decoder) affinity(n *node, path string) *Affinity {
+	if n.kind == kindObject {
+		return d.affinityObject(n, path)
+	}
+	if n.kind == kindString && strings.IndexFunc(n.text, isLetter) >= 0 {
+		if n.text != "inherit" {
+			d.affinityWord(n, path, n.text)
+		}
+		return nil
+	}
+	a := new(Affinity)
+	d.cpuList(&a.Exact)(n, path)
+	if len(a.Exact) == 0 && n.kind == kindString {
+		d.emptyCPUs(n, path)
+	}
+	return a
+}
+
+func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
+
+// emptyCPUs reports an empty set, unless the list was reported already.
+func (d *decoder) emptyCPUs(n *node, path string) {
+	if k := len(d.errs); k == 0 || !strings.HasPrefix(d.errs[k-1].Path, path) {
+		d.errorf(n, path, "empty CPU set; use inherit for no affinity")
+	}
+}
+
+// affinityWord reports a word that is no intent, or one that needs what a group
+// does not know.
+func (d *decoder) affinityWord(n *node, path, word string) {
+	switch word {
+	case "single_cpu", "llc_aligned", "cross_cgroup", "smt_sibling_pair":
+		d.errorf(n, path, "%s needs the topology of the machine, which a group does not know; name the CPUs, such as 0-3", word)
+	default:
+		d.errorf(n, path, "unknown affinity %s%s", quote(word), suggest(word, []string{"inherit", "exact", "random_subset"}))
+	}
+}
+
+func (d *decoder) affinityObject(n *node, path string) *Affinity {
+	a := new(Affinity)
+	d.object(n, path,
+		field{"exact", func(n *node, path string) {
+			d.cpuList(&a.Exact)(n, path)
+			if len(a.Exact) == 0 {
+				d.emptyCPUs(n, path)
+			}
+		}},
+		field{"random_subset", func(n *node, path string) {
+			a.RandomSubset = new(RandomSubset)
+			d.object(n, path,
+				field{"from", d.cpuList(&a.RandomSubset.From)},
+				field{"count", d.integer(1, MaxCPU, func(v int64) { a.RandomSubset.Count = int(v) })})
+		}},
+	)
+	return a
+}
+
+// sched reads a policy, or a bare name of one.
+func (d *decoder) sched(n *node, path string) *Sched {
+	s := new(Sched)
+	if n.kind == kindString {
+		s.Policy = n.text
+		return s
+	}
+	d.object(n, path,
+		field{"policy", d.text(&s.Policy)},
+		field{"priority", d.integer(1, 99, func(v int64) { s.Priority = int(v) })},
+		field{"runtime", d.duration(&s.Runtime)},
+		field{"deadline", d.duration(&s.Deadline)},
+		field{"period", d.duration(&s.Period)},
+	)
+	return s
+}
+
+// memPolicy reads a policy, or a bare mode.
+func (d *decoder) memPolicy(n *node, path string) *MemPolicy {
+	m := new(MemPolicy)
+	if n.kind == kindString {
+		m.Mode = n.text
+		return m
+	}
+	d.object(n, path,
+		field{"mode", d.text(&m.Mode)},
+		field{"nodes", d.cpuList(&m.Nodes)},
+		field{"flags", func(n *node, path string) {
+			if n.kind == kindString {
+				m.Flags = []string{n.text}
+				return
+			}
+			d.list(n, path, func(_ int, n *node, path string) {
+				var flag string
+				d.text(&flag)(n, path)
+				m.Flags = append(m.Flags, flag)
+			})
+		}},
+	)
+	return m
+}

@@ -1,0 +1,285 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Ranges of a spec.
+const (
+	MinDuration     = Duration(time.Millisecond)
+	MaxDuration     = Duration(24 * time.Hour)
+	MaxDeadline     = MaxDuration + Duration(time.Hour)
+	MaxGroups       = 1024
+	MaxGroupWorkers = 100_000
+	MaxWorkers      = 1_000_000 // of all groups together
+	MaxNUMANode     = 1023
+	MaxNameLen      = 64
+	MaxCommLen      = 15 // TASK_COMM_LEN − 1
+)
+
+// Defaults of a spec.
+const (
+	DefaultName     = "workload"
+	DefaultDuration = Duration(5 * time.Second)
+	DeadlineSlack   = Duration(30 * time.Second) // what the default deadline adds to the duration
+)
+
+// Clone modes.
+const (
+	Fork   = "fork"
+	Thread = "thread"
+)
+
+// Scheduling policies, as Sched.Policy names them.
+const (
+	SchedNormal     = "normal"
+	SchedBatch      = "batch"
+	SchedIdle       = "idle"
+	SchedFIFO       = "fifo"
+	SchedRoundRobin = "round_robin"
+	SchedDeadline   = "deadline"
+	SchedExt        = "ext"
+)
+
+// Memory policies, as MemPolicy.Mode names them.
+const (
+	MemDefault            = "default"
+	MemBind               = "bind"
+	MemPreferred          = "preferred"
+	MemInterleave         = "interleave"
+	MemLocal              = "local"
+	MemPreferredMany      = "preferred_many"
+	MemWeightedInterleave = "weighted_interleave"
+)
+
+// Flags of a memory policy, as MemPolicy.Flags names them.
+const (
+	MemStaticNodes   = "static_nodes"
+	MemRelativeNodes = "relative_nodes"
+	MemNUMABalancing = "numa_balancing"
+)
+
+// SetDefaults fills in what the spec left out: name, duration, deadline,
+// clone_mode and the names of groups.
+func (s *Spec) SetDefaults() {
+	if s.Name == "" {
+		s.Name = DefaultName
+	}
+	if s.Duration == 0 {
+		s.Duration = DefaultDuration
+	}
+	if s.Deadline == 0 && s.Duration > 0 && s.Duration <= MaxDuration {
+		s.Deadline = s.Duration + DeadlineSlack
+	}
+	if s.CloneMode == "" {
+		s.CloneMode = Fork
+	}
+	for i := range s.Groups {
+		if s.Groups[i].Name == "" {
+			s.Groups[i].Name = fmt.Sprintf("g%d", i)
+		}
+	}
+}
+
+// Validate checks everything that needs neither the topology of a machine nor
+// the table of work types. The errors are joined, each an *Error, at most 20.
+func (s *Spec) Validate() error {
+	errs := s.check()
+	for _, e := range errs {
+		e.Name = "spec"
+	}
+	return joinErrors(errs)
+}
+
+// checker collects errors.
+type checker struct{ errs []*Error }
+
+func (c *checker) errorf(path, format string, args ...any) {
+	c.errs = append(c.errs, &Error{Path: path, Msg: fmt.Sprintf(format, args...)})
+}
+
+// oneOf checks that v is one of names.
+func (c *checker) oneOf(path, v string, names ...string) bool {
+	if slices.Contains(names, v) {
+		return true
+	}
+	if v == "" {
+		c.errorf(path, "is missing; one of %s", strings.Join(names, ", "))
+		return false
+	}
+	c.errorf(path, "unknown %s%s", quote(v), suggest(v, names))
+	return false
+}
+
+func (c *checker) name(path, v string) {
+	if v == "" || len(v) > MaxNameLen || strings.IndexFunc(v, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
+		c.errorf(path, "%s is no name; 1 to %d bytes of printable text", quote(v), MaxNameLen)
+	}
+}
+
+func (s *Spec) check() []*Error {
+	c := new(checker)
+	switch {
+	case s.Version == 0:
+		c.errorf("version", "is missing; write version: %d", Version)
+	case s.Version != Version:
+		c.errorf("version", "%d is not known; this guestinit reads version %d", s.Version, Version)
+	}
+	c.name("name", s.Name)
+	if s.Duration < MinDuration || s.Duration > MaxDuration {
+		c.errorf("duration", "%s is out of range; %s to %s", s.Duration, MinDuration, MaxDuration)
+	} else if s.Deadline < s.Duration || s.Deadline > MaxDeadline {
+		c.errorf("deadline", "%s is out of range; from the duration, %s, to %s", s.Deadline, s.Duration, MaxDeadline)
+	}
+	c.oneOf("clone_mode", s.CloneMode, Fork, Thread)
+	c.groups(s.Groups)
+	return c.errs
+}
+
+func (c *checker) groups(groups []Group) {
+	if len(groups) == 0 || len(groups) > MaxGroups {
+		c.errorf("groups", "has %d groups; 1 to %d", len(groups), MaxGroups)
+		return
+	}
+	total := 0
+	byName := map[string]int{}
+	for i := range groups {
+		g := &groups[i]
+		path := fmt.Sprintf("groups[%d]", i)
+		c.group(path, g)
+		if j, taken := byName[g.Name]; taken {
+			c.errorf(path+".name", "%s is the name of groups[%d] already", quote(g.Name), j)
+		}
+		byName[g.Name] = i
+		total += max(g.Workers, 0)
+	}
+	if total > MaxWorkers {
+		c.errorf("groups", "have %d workers together; at most %d", total, MaxWorkers)
+	}
+}
+
+func (c *checker) group(path string, g *Group) {
+	c.name(path+".name", g.Name)
+	switch {
+	case g.Workers == 0:
+		c.errorf(path+".workers", "is missing or 0; 1 to %d", MaxGroupWorkers)
+	case g.Workers < 0 || g.Workers > MaxGroupWorkers:
+		c.errorf(path+".workers", "%d is out of range; 1 to %d", g.Workers, MaxGroupWorkers)
+	}
+	if g.Work.Type == "" {
+		c.errorf(path+".work.type", "is missing; write work: spin_wait, or work: {type: bursty, burst_duration: 10ms}")
+	}
+	if g.Affinity != nil {
+		c.affinity(path+".affinity", g.Affinity)
+	}
+	if g.Sched != nil {
+		c.sched(path+".sched", g.Sched)
+	}
+	if g.MemPolicy != nil {
+		c.memPolicy(path+".mem_policy", g.MemPolicy)
+	}
+	if g.Nice != nil && (*g.Nice < -20 || *g.Nice > 19) {
+		c.errorf(path+".nice", "%d is out of range; -20 to 19", *g.Nice)
+	}
+	if len(g.Comm) > MaxCommLen || strings.ContainsRune(g.Comm, 0) {
+		c.errorf(path+".comm", "%s is no task name; 1 to %d bytes without NUL", quote(g.Comm), MaxCommLen)
+	}
+	if g.NUMANode != nil && (*g.NUMANode < 0 || *g.NUMANode > MaxNUMANode) {
+		c.errorf(path+".numa_node", "%d is out of range; 0 to %d", *g.NUMANode, MaxNUMANode)
+	}
+}
+
+func (c *checker) affinity(path string, a *Affinity) {
+	r := a.RandomSubset
+	switch {
+	case len(a.Exact) > 0 && r != nil:
+		c.errorf(path, "has both exact and random_subset; keep one")
+	case len(a.Exact) == 0 && r == nil:
+		c.errorf(path+".exact", "empty CPU set; use inherit for no affinity")
+	case r != nil && len(r.From) == 0:
+		c.errorf(path+".random_subset.from", "empty CPU set; name the CPUs to draw from, such as 0-7")
+	case r != nil && (r.Count < 1 || r.Count > len(r.From)):
+		c.errorf(path+".random_subset.count", "%d is out of range; 1 to the %d CPUs of from", r.Count, len(r.From))
+	}
+	for _, list := range []CPUList{a.Exact, r.from()} {
+		for i, cpu := range list {
+			if cpu < 0 || cpu >= MaxCPU || i > 0 && cpu <= list[i-1] {
+				c.errorf(path, "CPU %d is out of range or out of order; ascending, below %d", cpu, MaxCPU)
+				return
+			}
+		}
+	}
+}
+
+func (r *RandomSubset) from() CPUList {
+	if r == nil {
+		return nil
+	}
+	return r.From
+}
+
+func (c *checker) sched(path string, s *Sched) {
+	if !c.oneOf(path+".policy", s.Policy, SchedNormal, SchedBatch, SchedIdle, SchedFIFO, SchedRoundRobin, SchedDeadline, SchedExt) {
+		return
+	}
+	realtime := s.Policy == SchedFIFO || s.Policy == SchedRoundRobin
+	switch {
+	case realtime && (s.Priority < 1 || s.Priority > 99):
+		c.errorf(path+".priority", "%d is out of range for %s; 1 to 99", s.Priority, s.Policy)
+	case !realtime && s.Priority != 0:
+		c.errorf(path+".priority", "%s has no priority; leave it out, or use policy fifo or round_robin", s.Policy)
+	}
+	if s.Policy != SchedDeadline {
+		if s.Runtime != 0 || s.Deadline != 0 || s.Period != 0 {
+			c.errorf(path, "%s has no runtime, deadline or period; leave them out, or use policy deadline", s.Policy)
+		}
+		return
+	}
+	c.deadline(path, s)
+}
+
+// deadline checks what sched_setattr(2) checks of SCHED_DEADLINE.
+func (c *checker) deadline(path string, s *Sched) {
+	const minRuntime = Duration(1024) // DL_SCALE of the kernel
+	switch {
+	case s.Runtime < minRuntime:
+		c.errorf(path+".runtime", "%s is out of range; at least %s", s.Runtime, minRuntime)
+	case s.Deadline < s.Runtime:
+		c.errorf(path+".deadline", "%s is out of range; at least the runtime, %s", s.Deadline, s.Runtime)
+	case s.Period != 0 && s.Period < s.Deadline:
+		c.errorf(path+".period", "%s is out of range; at least the deadline, %s, or left out", s.Period, s.Deadline)
+	}
+}
+
+func (c *checker) memPolicy(path string, m *MemPolicy) {
+	if !c.oneOf(path+".mode", m.Mode, MemDefault, MemBind, MemPreferred, MemInterleave, MemLocal, MemPreferredMany, MemWeightedInterleave) {
+		return
+	}
+	none := m.Mode == MemDefault || m.Mode == MemLocal
+	switch n := len(m.Nodes); {
+	case none && n > 0:
+		c.errorf(path+".nodes", "%s has no nodes; leave them out", m.Mode)
+	case m.Mode == MemPreferred && n != 1:
+		c.errorf(path+".nodes", "preferred wants one node, has %d; use preferred_many for several", n)
+	case !none && n == 0:
+		c.errorf(path+".nodes", "%s wants at least one node, such as 0", m.Mode)
+	case n > 0 && m.Nodes[n-1] > MaxNUMANode:
+		c.errorf(path+".nodes", "%d is out of range; 0 to %d", m.Nodes[n-1], MaxNUMANode)
+	}
+	for i, flag := range m.Flags {
+		at := fmt.Sprintf("%s.flags[%d]", path, i)
+		if c.oneOf(at, flag, MemStaticNodes, MemRelativeNodes, MemNUMABalancing) && slices.Contains(m.Flags[:i], flag) {
+			c.errorf(at, "%s stands twice", flag)
+		}
+	}
+	if none && len(m.Flags) > 0 {
+		c.errorf(path+".flags", "%s has no flags; leave them out", m.Mode)
+	}
+	if slices.Contains(m.Flags, MemStaticNodes) && slices.Contains(m.Flags, MemRelativeNodes) {
+		c.errorf(path+".flags", "static_nodes and relative_nodes exclude each other; keep one")
+	}
+}
