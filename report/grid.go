@@ -14,7 +14,7 @@ type grid struct {
 }
 
 // minColumn is what a left column keeps when it gives way.
-const minColumn = 9
+const minColumn = 8
 
 func (g *grid) row(cells ...string) { g.rows = append(g.rows, cells) }
 

@@ -136,7 +136,7 @@ func (t *table) latencies() {
 	g.row("GROUP", "LATENCY", "COUNT", "MIN", "P50", "P90", "*P99", "P99.9", "MAX", "MEAN")
 	for i := range t.r.Groups {
 		r := &t.r.Groups[i]
-		for j, kind := range [...]string{"wake", "iteration", "timer"} {
+		for j, kind := range [...]string{"wake", "cost", "timer"} {
 			l := r.latencies()[j].lat
 			if l == nil {
 				continue
