@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"context"
 	"io"
 	"sync"
 	"time"
@@ -9,112 +10,146 @@ import (
 const (
 	consoleTail = 64 << 10
 	stderrTail  = 8 << 10
-	// sinkChunks of at most sinkChunk bytes wait for a slow sink: 1 MiB.
-	sinkChunks = 256
-	sinkChunk  = 4 << 10
-	sinkFlush  = 2 * time.Second
+	sinkLimit   = 4 << 20 // bytes that wait for a slow sink
+	sinkFlush   = 2 * time.Second
 )
 
-// drain copies the console to its tail, its watch and the caller's sink until
-// the guest's end closes. Nothing here waits for the sink: a console that is
-// not read stops the guest.
+// drain copies the console to its tail, its watch and the caller's sinks until
+// the guest's end closes. Nothing here waits for a sink: a console that is not
+// read stops the guest.
 type drain struct {
 	*ConsoleWatch
-	tail tail
-	sink *sink
+	tail  tail
+	sinks []*sink
 }
 
-func newDrain(to io.Writer) *drain {
+func newDrain(to []io.Writer) *drain {
 	d := &drain{ConsoleWatch: NewConsoleWatch(), tail: tail{limit: consoleTail}}
-	if to != nil {
-		d.sink = newSink(to)
+	for _, w := range to {
+		d.sinks = append(d.sinks, newSink(w, sinkLimit))
 	}
 	return d
 }
 
 func (d *drain) run(from io.Reader) {
-	buf := make([]byte, sinkChunk)
+	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
 		d.tail.Write(buf[:n])
 		d.Write(buf[:n])
-		if d.sink != nil {
-			d.sink.write(buf[:n])
+		for _, s := range d.sinks {
+			s.write(buf[:n])
 		}
 		if err != nil {
 			break
 		}
 	}
 	d.Close()
-	if d.sink != nil {
-		d.sink.close()
+	for _, s := range d.sinks {
+		s.close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sinkFlush)
+	defer cancel()
+	for _, s := range d.sinks {
+		s.flush(ctx.Done())
 	}
 }
 
 // sink writes to w from a goroutine of its own and drops what w is too slow
 // for.
 type sink struct {
-	w       io.Writer
-	queue   chan []byte
-	done    chan struct{}
+	w     io.Writer
+	limit int
+	wake  chan struct{} // holds a token when there is news
+	done  chan struct{} // closed when all is written
+
 	mu      sync.Mutex
+	buf     []byte // waits for w, at most limit bytes
+	closed  bool
 	dropped int64
 	err     error
 }
 
-func newSink(w io.Writer) *sink {
-	s := &sink{w: w, queue: make(chan []byte, sinkChunks), done: make(chan struct{})}
+func newSink(w io.Writer, limit int) *sink {
+	s := &sink{w: w, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go s.run()
 	return s
 }
 
 func (s *sink) run() {
 	defer close(s.done)
-	for p := range s.queue {
-		n, err := 0, s.failed()
-		if err == nil {
-			n, err = s.w.Write(p)
+	var spare []byte
+	for {
+		p, last := s.take(spare)
+		if len(p) > 0 {
+			n, err := s.w.Write(p)
+			s.wrote(len(p)-n, err)
+		} else if last {
+			return
+		} else {
+			<-s.wake
 		}
-		s.mu.Lock()
-		s.dropped += int64(len(p) - n)
-		s.err = firstError(s.err, err)
-		s.mu.Unlock()
+		spare = p[:0]
 	}
 }
 
-func (s *sink) failed() error {
+// take swaps the buffer for an empty one. A sink that has failed is never
+// given anything again.
+func (s *sink) take(spare []byte) (p []byte, last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err
-}
-
-func (s *sink) write(p []byte) {
-	if len(p) == 0 {
-		return
-	}
-	select {
-	case s.queue <- append([]byte(nil), p...):
-	default:
-		s.mu.Lock()
+	p, s.buf = s.buf, spare
+	if s.err != nil {
 		s.dropped += int64(len(p))
-		s.mu.Unlock()
+		p = p[:0]
+	}
+	return p, s.closed
+}
+
+func (s *sink) wrote(short int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped += int64(short)
+	s.err = firstError(s.err, err)
+}
+
+// write never blocks.
+func (s *sink) write(p []byte) {
+	s.mu.Lock()
+	if len(s.buf)+len(p) > s.limit {
+		s.dropped += int64(len(p))
+	} else {
+		s.buf = append(s.buf, p...)
+	}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// close says that no more will come.
+func (s *sink) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *sink) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
-// close flushes, for a bounded time: a writer that blocks for ever is left
-// behind with its goroutine.
-func (s *sink) close() {
-	close(s.queue)
-	t := time.NewTimer(sinkFlush)
-	defer t.Stop()
+// flush waits until all is written or limit closes. A writer that blocks for
+// ever is left behind with its goroutine.
+func (s *sink) flush(limit <-chan struct{}) {
 	select {
 	case <-s.done:
-	case <-t.C:
-		for p := range s.queue {
-			s.mu.Lock()
-			s.dropped += int64(len(p))
-			s.mu.Unlock()
-		}
+	case <-limit:
+		s.mu.Lock()
+		s.dropped += int64(len(s.buf))
+		s.buf = nil
+		s.mu.Unlock()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -96,6 +97,11 @@ func (q *QMP) Execute(ctx context.Context, command string, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
 	defer cancel()
 	select {
+	case <-q.done: // else the choice below is by chance
+		return fmt.Errorf("execute %s: %w", command, q.failed())
+	default:
+	}
+	select {
 	case <-q.cmd:
 	case <-q.done:
 		return fmt.Errorf("execute %s: %w", command, q.failed())
@@ -131,7 +137,7 @@ func (q *QMP) Status(ctx context.Context) (string, error) {
 // Quit asks QEMU to end; its answer and its end race, so an end is a success.
 func (q *QMP) Quit(ctx context.Context) error {
 	err := q.Execute(ctx, "quit", nil)
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		return nil
 	}
 	return err

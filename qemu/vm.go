@@ -17,9 +17,10 @@ import (
 
 // Options is what Start needs beside the machine.
 type Options struct {
-	// Console gets all the guest's serial console, from a goroutine; nil for
-	// none. A writer that blocks loses output but never stops the guest.
-	Console io.Writer
+	// Console are writers that each get all of the guest's serial console,
+	// from a goroutine of their own. One that blocks loses output but stops
+	// neither the guest nor the others.
+	Console []io.Writer
 	// Initrd, if set, is the initramfs as an open file, such as a memfd; it
 	// replaces Config.Initrd. Start does not close it.
 	Initrd *os.File
@@ -269,13 +270,15 @@ func (vm *VM) Watch() *ConsoleWatch { return vm.console.ConsoleWatch }
 // ConsoleTail returns the end of the console, at most 64 KiB.
 func (vm *VM) ConsoleTail() []byte { return vm.console.tail.Bytes() }
 
-// ConsoleLost says how many bytes of the console the caller's writer did not
-// take, and why if it failed. It is final after Done.
-func (vm *VM) ConsoleLost() (int64, error) {
-	if vm.console.sink == nil {
-		return 0, nil
+// ConsoleLost says how many bytes of the console the caller's writers did not
+// take, together, and the first error of one that failed. It is final after
+// Done.
+func (vm *VM) ConsoleLost() (bytes int64, err error) {
+	for _, s := range vm.console.sinks {
+		n, serr := s.lost()
+		bytes, err = bytes+n, firstError(err, serr)
 	}
-	return vm.console.sink.lost()
+	return bytes, err
 }
 
 // Events delivers QEMU's events, and is closed when QEMU is gone.

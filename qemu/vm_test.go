@@ -112,7 +112,7 @@ func TestGuestEnds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var console strings.Builder
-			vm := start(t, machine(qemutest.Kernel(t, qemutest.Say("guestinit: start\n", 1), tt.end)), Options{Console: &console})
+			vm := start(t, machine(qemutest.Kernel(t, qemutest.Say("guestinit: start\n", 1), tt.end)), Options{Console: []io.Writer{&console}})
 			exit := waitDone(t, vm)
 			if exit.Code != 0 || exit.Signal != 0 || exit.Shutdown != tt.shutdown {
 				t.Errorf("exit %+v, want shutdown %q", exit, tt.shutdown)
@@ -166,8 +166,9 @@ func TestFullConsoleStopsNothing(t *testing.T) {
 	b := blocked{make(chan struct{})}
 	defer close(b.until)
 	line := strings.Repeat("x", 1023) + "\n"
+	var console strings.Builder
 	vm := start(t, machine(qemutest.Kernel(t,
-		qemutest.Say(line, 1536), qemutest.Say("guestinit: done status=0\n", 1), qemutest.PowerOff())), Options{Console: b})
+		qemutest.Say(line, 1<<10), qemutest.Say("guestinit: done status=0\n", 1), qemutest.PowerOff())), Options{Console: []io.Writer{b, &console}})
 	exit := waitDone(t, vm)
 	if exit.Shutdown != "guest-shutdown" {
 		t.Fatalf("exit %+v; console %q", exit, vm.ConsoleTail())
@@ -177,6 +178,9 @@ func TestFullConsoleStopsNothing(t *testing.T) {
 	}
 	if n, _ := vm.ConsoleLost(); n == 0 {
 		t.Error("nothing was lost by a writer that took nothing")
+	}
+	if n := console.Len(); n < 1<<10*len(line) {
+		t.Errorf("the writer beside it got %d bytes of %d", n, 1<<10*len(line))
 	}
 	if n := len(vm.ConsoleTail()); n != consoleTail {
 		t.Errorf("tail of %d bytes, want %d", n, consoleTail)
@@ -189,7 +193,7 @@ func TestConsoleWriterThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer full.Close()
-	vm := start(t, machine(qemutest.Kernel(t, qemutest.Say("guestinit: start\n", 1), qemutest.PowerOff())), Options{Console: full})
+	vm := start(t, machine(qemutest.Kernel(t, qemutest.Say("guestinit: start\n", 1), qemutest.PowerOff())), Options{Console: []io.Writer{full}})
 	waitDone(t, vm)
 	if n, err := vm.ConsoleLost(); n == 0 || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("lost %d, %v; want ENOSPC", n, err)

@@ -26,6 +26,7 @@ const (
 	RCUStall     Kind = "rcu-stall"
 	Warning      Kind = "warning" // WARN_ON and friends
 	RunInit      Kind = "run-init"
+	ProgramPanic Kind = "go-panic"     // a Go program ended in a panic or the runtime's fatal error
 	InitStarted  Kind = "init-started" // guestinit's first line
 	InitDone     Kind = "init-done"    // guestinit's last line
 )
@@ -107,6 +108,8 @@ var patterns = [...]pattern{
 	{"Out of memory: Killed process ", "", OutOfMemory},
 	{"Memory cgroup out of memory: Killed process ", "", OutOfMemory},
 	{"Run ", " as init process", RunInit},
+	{"panic: ", "", ProgramPanic},
+	{"fatal error: ", "", ProgramPanic},
 	{"guestinit: start", "", InitStarted},
 	{"guestinit: done", "", InitDone},
 }

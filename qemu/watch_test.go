@@ -78,6 +78,8 @@ func TestConsoleWatchLines(t *testing.T) {
 		{"[   21.5] watchdog: Watchdog detected hard LOCKUP on cpu 1", HardLockup},
 		{"[    3.1] BUG: kernel NULL pointer dereference, address: 0000000000000008", Oops},
 		{"[    3.1] Out of memory: Killed process 1 (init) total-vm:100kB", OutOfMemory},
+		{"panic: runtime error: index out of range [3] with length 3", ProgramPanic},
+		{"fatal error: all goroutines are asleep - deadlock!", ProgramPanic},
 		{"my test prints BUG: like this", ""},
 		{"guestinit: log: Kernel panic - not syncing", ""},
 		{"[notatime] Oops: 1", ""},
