@@ -1,0 +1,149 @@
+package bare
+
+import (
+	"fmt"
+	"runtime"
+	"structs"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of the parts of an Area, in bytes.
+const (
+	guardSize    = 4096
+	stackSize    = 64 << 10
+	altStackSize = 32 << 10 // a signal frame with AVX-512 and AMX state is under 12 KiB
+	tcbSize      = 8192
+
+	// stackReserve is the room below which Go prologues see the stack as full:
+	// the runtime's own 928 bytes for nosplit chains, and what the vDSO uses.
+	stackReserve = 4096
+
+	// tlsRoom is the room below the thread pointer; the linker puts the g slot
+	// of amd64 there (8 bytes below it without cgo).
+	tlsRoom = 512
+)
+
+// TCB is what a task finds through its thread pointer. It begins like
+// runtime.g, whose head (stack.lo, stack.hi, stackguard0, stackguard1) compiled
+// prologues read; the rest of g stays zero, so that any way into the runtime
+// ends in a nil pointer fault that the fault handler reports.
+type TCB struct {
+	_           structs.HostLayout
+	stackLo     uintptr
+	stackHi     uintptr
+	stackGuard0 uintptr
+	stackGuard1 uintptr
+	restOfG     [1024]byte
+
+	owner    uintptr // the task's first TCB; a handler's g points back through it
+	oldMask  uint64  // signal mask of the spawner before the clone
+	stopWord uintptr // *uint32 that the stop handler sets
+	fault    uintptr // *Fault that the fault handler fills
+	tls      [tlsRoom]byte
+	tp       [64]byte // the thread pointer points here
+}
+
+// CloneArgs is struct clone_args of include/uapi/linux/sched.h (version 2,
+// Linux 5.7).
+type CloneArgs struct {
+	_          structs.HostLayout
+	Flags      uint64
+	PidFD      uint64
+	ChildTID   uint64
+	ParentTID  uint64
+	ExitSignal uint64
+	Stack      uint64
+	StackSize  uint64
+	TLS        uint64
+	SetTID     uint64
+	SetTIDSize uint64
+	Cgroup     uint64
+}
+
+// Area is the memory that a task is born on: guard page, stack, alternate stack
+// and two TCBs. Forked tasks can share one, since each has its own copy.
+type Area struct {
+	mem []byte
+}
+
+// NewArea maps an area. The mapping is private; only pages that a task touches
+// cost memory.
+func NewArea() (*Area, error) {
+	mem, err := unix.Mmap(-1, 0, guardSize+stackSize+altStackSize+tcbSize,
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("map worker stack of %d bytes: %w", stackSize, err)
+	}
+	if err := unix.Mprotect(mem[:guardSize], unix.PROT_NONE); err != nil {
+		unix.Munmap(mem)
+		return nil, fmt.Errorf("protect guard page of worker stack: %w", err)
+	}
+	a := &Area{mem: mem}
+	base := uintptr(unsafe.Pointer(&mem[0]))
+	stack, alt, tcb := base+guardSize, base+guardSize+stackSize, a.tcb()
+	a.initTCB(tcb, stack, stackSize, tcb)
+	a.initTCB(tcb+unsafe.Sizeof(TCB{}), alt, altStackSize, tcb)
+	return a, nil
+}
+
+func (a *Area) tcb() uintptr {
+	return uintptr(unsafe.Pointer(&a.mem[guardSize+stackSize+altStackSize]))
+}
+
+func (a *Area) initTCB(at, stack, size, owner uintptr) {
+	t := (*TCB)(Pointer(at))
+	t.stackLo, t.stackHi = stack, stack+size
+	t.stackGuard0, t.stackGuard1 = stack+stackReserve, stack+stackReserve
+	t.owner = owner
+}
+
+// Range is where the area lies, for those who exclude memory from a fork.
+func (a *Area) Range() (lo, hi uintptr) {
+	lo = uintptr(unsafe.Pointer(&a.mem[0]))
+	return lo, lo + uintptr(len(a.mem))
+}
+
+// Free unmaps the area. No task may run on it any more.
+func (a *Area) Free() error {
+	if a.mem == nil {
+		return nil
+	}
+	mem := a.mem
+	a.mem = nil
+	return unix.Munmap(mem)
+}
+
+// Clone makes a task that runs fn(arg) on the area and returns its pid in the
+// caller's namespace. It fills Stack, StackSize and TLS of args and adds
+// CLONE_SETTLS. fn must be a top-level function that obeys the rules of this
+// package and ends the task with ExitGroup or ExitTask; it must not return.
+// All signals are blocked in the new task; RestoreMask gives it the caller's
+// mask. The error is the errno of clone3(2).
+func (a *Area) Clone(args *CloneArgs, fn func(arg uintptr), arg uintptr) (pid int, err error) {
+	tcb := a.tcb()
+	args.Flags |= unix.CLONE_SETTLS
+	args.Stack = uint64(uintptr(unsafe.Pointer(&a.mem[guardSize])))
+	args.StackSize = stackSize
+	args.TLS = uint64(tcb + tlsOffset)
+	r := cloneTask(args, unsafe.Sizeof(*args), *(*uintptr)(unsafe.Pointer(&fn)), arg, tcb)
+	runtime.KeepAlive(args)
+	if e := Errno(r); e != 0 {
+		return 0, e
+	}
+	return int(r), nil
+}
+
+// Pointer turns an address of memory outside the Go heap into a pointer.
+func Pointer(addr uintptr) unsafe.Pointer {
+	return *(*unsafe.Pointer)(unsafe.Pointer(&addr))
+}
+
+// Address is the address of a byte in a mapping.
+func Address(mem []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(mem))) }
+
+//go:noescape
+func cloneTask(args *CloneArgs, size uintptr, fn uintptr, arg uintptr, tcb uintptr) uintptr
+
+func codeAddresses() (stop, fault, restorer uintptr)

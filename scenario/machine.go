@@ -1,0 +1,46 @@
+package scenario
+
+import (
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spec"
+)
+
+// describeMachine fills in what the running kernel tells of itself. What it
+// does not tell stays empty.
+func describeMachine(run *report.Run) {
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		run.KernelRelease = unix.ByteSliceToString(u.Release[:])
+		run.Machine = unix.ByteSliceToString(u.Machine[:])
+	}
+	run.KernelCmdline = readLine("/proc/cmdline")
+	run.Clocksource = readLine("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+	run.CPUs = listLen("/sys/devices/system/cpu/online", runtime.NumCPU())
+	run.NUMANodes = listLen("/sys/devices/system/node/online", 1)
+}
+
+// readLine is the content of a small file of the kernel's, without the end of
+// line.
+func readLine(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// listLen is how many numbers a list file holds, or otherwise where it cannot
+// be read.
+func listLen(path string, otherwise int) int {
+	list, err := spec.ParseCPUList(readLine(path))
+	if err != nil || len(list) == 0 {
+		return otherwise
+	}
+	return len(list)
+}

@@ -1,0 +1,187 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spawn"
+	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/worker"
+)
+
+// progressInterval is how often Sink.Progress is called while workers run.
+const progressInterval = time.Second
+
+// Sink takes what a run brings, in this order: Begin once, Progress about once a
+// second, Worker once per worker in report order. Nil functions are skipped; an
+// error of Worker ends the run.
+type Sink struct {
+	Begin    func(run report.Run) error
+	Progress func(elapsed time.Duration, groups []Progress)
+	Worker   func(w *report.Worker) error
+	Samples  bool // keep and attach the raw samples of every worker
+}
+
+// Progress is how far a group has come.
+type Progress struct {
+	Alive      int    // workers that have not ended
+	Iterations uint64 // sum over the workers, since the gate opened
+}
+
+// Result is what is known of a run when its last worker was collected.
+type Result struct {
+	Run      report.Run
+	Notes    []string
+	Failures []string
+}
+
+// Validate checks everything about a spec that can be checked without running
+// it here: its form, its work types and their parameters, and what the pipeline
+// admits.
+func Validate(s *spec.Spec) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	w := workload(s, false)
+	return w.Validate()
+}
+
+// GroupInfos is what a report says of the groups of a spec.
+func GroupInfos(s *spec.Spec) []report.GroupInfo {
+	infos := make([]report.GroupInfo, len(s.Groups))
+	for i, g := range s.Groups {
+		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Workers: g.Workers}
+	}
+	return infos
+}
+
+func workload(s *spec.Spec, samples bool) spawn.Workload {
+	w := spawn.Workload{CloneMode: s.CloneMode, Groups: s.Groups}
+	if samples {
+		w.Samples = worker.ReservoirCap
+	}
+	return w
+}
+
+// Run runs the spec. run holds what the caller knows of the machine; Run adds
+// what it measures. When ctx ends first, the workers are stopped and collected
+// all the same, and the result says so. An error means that there was no run:
+// the spec was refused, or a worker could not be born.
+func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Result, err error) {
+	run.Name, run.CloneMode = s.Name, s.CloneMode
+	describeMachine(&run)
+	if run.Spec, err = s.JSON(); err != nil {
+		return Result{}, fmt.Errorf("encode spec: %w", err)
+	}
+	h, err := spawn.Spawn(workload(s, sink.Samples))
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() {
+		if closeErr := h.Close(); closeErr != nil {
+			res.Notes = append(res.Notes, "cleaning up: "+closeErr.Error())
+		}
+	}()
+	run.Spawner = h.Spawner()
+	if sink.Begin != nil {
+		if err := sink.Begin(run); err != nil {
+			return Result{}, err
+		}
+	}
+	h.Start()
+	early := wait(ctx, s, h, sink)
+	workers, err := h.StopAndCollect()
+	if err != nil {
+		return Result{}, err
+	}
+	t := h.Timing()
+	run.DurationMs, run.CollectMs, run.StartSkewNs = ms(t.Run), ms(t.Collect), int64(t.StartSkew)
+	res = Result{Run: run, Notes: notes(s, workers)}
+	if early != "" {
+		res.Notes = append(res.Notes, fmt.Sprintf("stopped after %v of %v: %s", t.Run.Round(time.Millisecond), time.Duration(s.Duration), early))
+	}
+	if limit := time.Duration(s.Deadline); limit > 0 && t.Run+t.Collect > limit {
+		res.Failures = append(res.Failures, fmt.Sprintf("deadline: the run took %v, the spec allows %v", (t.Run+t.Collect).Round(time.Millisecond), limit))
+	}
+	return res, deliver(h, workers, sink)
+}
+
+// deliver hands the reports out one by one.
+func deliver(h *spawn.Handle, workers []report.Worker, sink Sink) error {
+	if sink.Worker == nil {
+		return nil
+	}
+	for i := range workers {
+		if sink.Samples {
+			h.AttachSamples(i, &workers[i])
+		}
+		if err := sink.Worker(&workers[i]); err != nil {
+			return fmt.Errorf("deliver report of worker %d: %w", i, err)
+		}
+		workers[i] = report.Worker{} // its samples can go
+	}
+	return nil
+}
+
+// wait lets the workers run. It returns why it ended before the spec's
+// duration, or nothing.
+func wait(ctx context.Context, s *spec.Spec, h *spawn.Handle, sink Sink) string {
+	begin := time.Now()
+	duration := time.Duration(s.Duration)
+	if limit := time.Duration(s.Deadline); limit > 0 {
+		duration = min(duration, limit)
+	}
+	end := time.NewTimer(duration)
+	defer end.Stop()
+	tick := time.NewTicker(progressInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-end.C:
+			return ""
+		case <-ctx.Done():
+			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+				return cause.Error()
+			}
+			return "interrupted"
+		case <-tick.C:
+			groups := progress(s, h)
+			if sink.Progress != nil {
+				sink.Progress(time.Since(begin), groups)
+			}
+			if allDead(groups) {
+				return "no worker is left"
+			}
+		}
+	}
+}
+
+func progress(s *spec.Spec, h *spawn.Handle) []Progress {
+	groups := make([]Progress, len(s.Groups))
+	counts, alive := h.SnapshotIterations(), h.Alive()
+	i := 0
+	for g := range groups {
+		for range s.Groups[g].Workers {
+			groups[g].Iterations += counts[i]
+			if alive[i] {
+				groups[g].Alive++
+			}
+			i++
+		}
+	}
+	return groups
+}
+
+func allDead(groups []Progress) bool {
+	for _, g := range groups {
+		if g.Alive > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

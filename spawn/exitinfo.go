@@ -1,0 +1,100 @@
+package spawn
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/bare"
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/worker"
+)
+
+// explain says how a worker ended that committed no report.
+func (h *Handle) explain(t *task, s *worker.Slab) *report.ExitInfo {
+	switch {
+	case t.waitErr != nil:
+		return &report.ExitInfo{Kind: report.ExitWaitFailed, Text: t.waitErr.Error()}
+	case t.timedOut:
+		return &report.ExitInfo{Kind: report.ExitTimedOut, Signal: int(unix.SIGKILL),
+			Text: fmt.Sprintf("did not commit its report within %v of the request to stop; killed", commitTimeout)}
+	case t.exit.killed:
+		return signaled(unix.Signal(t.exit.value), &s.Fault)
+	}
+	return &report.ExitInfo{Kind: report.ExitExited, Code: t.exit.value, Text: exitText(t.exit.value, state(s))}
+}
+
+// exitText explains the exit statuses that the pipeline itself uses.
+func exitText(code int, reached uint32) string {
+	switch {
+	case code == worker.ExitGate && reached == worker.StateAtGate:
+		return "the start gate did not open within 30s"
+	case code == worker.ExitBirth && reached == worker.StateUnborn:
+		return "a step of its birth failed"
+	case code == 0 && reached == worker.StateUnborn:
+		return "found its spawner gone"
+	}
+	return ""
+}
+
+// signaled explains a death by signal. A fault in the worker's own code comes
+// with its stack; one that the runtime's panic entries raised is a panic.
+func signaled(sig unix.Signal, f *bare.Fault) *report.ExitInfo {
+	e := &report.ExitInfo{Kind: report.ExitSignaled, Signal: int(sig), Text: unix.SignalName(sig)}
+	if f.Signal == 0 || unix.Signal(f.Signal) != sig {
+		return e
+	}
+	e.Stack = symbolise(f)
+	if why := panicText(e.Stack); why != "" {
+		e.Kind, e.Text = report.ExitPanicked, why
+	} else if f.Code > 0 { // raised by the CPU, not sent
+		e.Text = fmt.Sprintf("%s at address %#x", unix.SignalName(sig), f.Addr)
+	}
+	return e
+}
+
+// panics maps the runtime's ways to panic to what went wrong.
+var panics = []struct{ frame, why string }{
+	{"runtime.morestack", "stack overflow"},
+	{"runtime.goPanicIndex", "index out of range"},
+	{"runtime.panicBounds", "index or slice bounds out of range"},
+	{"runtime.goPanicSlice", "slice bounds out of range"},
+	{"runtime.panicdivide", "division by zero"},
+	{"runtime.panicshift", "negative shift amount"},
+	{"runtime.gopanic", "panic"},
+}
+
+func panicText(stack []string) string {
+	for _, p := range panics {
+		for _, frame := range stack {
+			if strings.HasPrefix(frame, p.frame) {
+				return p.why
+			}
+		}
+	}
+	return ""
+}
+
+// symbolise names the frames of a fault, innermost first: function, file and
+// line.
+func symbolise(f *bare.Fault) []string {
+	pcs := []uintptr{uintptr(f.PC) + 1} // Frames takes return addresses
+	for _, pc := range f.Stack[:min(f.Frames, bare.MaxFrames)] {
+		pcs = append(pcs, uintptr(pc))
+	}
+	var stack []string
+	for frames := runtime.CallersFrames(pcs); ; {
+		frame, more := frames.Next()
+		if frame.Function == "" {
+			stack = append(stack, fmt.Sprintf("%#x", frame.PC))
+		} else {
+			stack = append(stack, fmt.Sprintf("%s (%s:%d)", frame.Function, path.Base(frame.File), frame.Line))
+		}
+		if !more {
+			return stack
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package spawn
+
+import (
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/bare"
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/worker"
+)
+
+// report makes the report of worker i out of its slab. Whether it is complete is
+// judged by the slab alone; the exit status only explains one that is not.
+func (h *Handle) report(i int) report.Worker {
+	t, s := &h.tasks[i], h.arena.slabs[i]
+	reached := state(s)
+	r := report.Worker{
+		TID: t.pid, GroupIndex: t.group, Index: t.index,
+		WorkType:    h.plans[t.group].work.Type.Name,
+		IsMessenger: s.IsMessenger != 0,
+		Completed:   reached == worker.StateCommitted,
+	}
+	if !r.Completed {
+		r.ExitInfo = h.explain(t, s)
+	}
+	r.SoftErrors = softErrors(s)
+	if reached < worker.StateRunning {
+		return r
+	}
+	r.Partial = !r.Completed
+	h.addLoop(&r, t, s)
+	addSchedule(&r, s)
+	r.WakeLatency = latency(s.Wake)
+	r.IterationCost = latency(s.Cost)
+	r.TimerLatency = latency(s.Timer)
+	return r
+}
+
+// addLoop adds what the work loop counted. A worker that died in it leaves what
+// its last checkpoint saw, and the CPU time of its whole life.
+func (h *Handle) addLoop(r *report.Worker, t *task, s *worker.Slab) {
+	r.WorkUnits, r.Iterations = s.WorkUnits, s.Iterations
+	r.StartedNs = s.StartNs - h.openedNs
+	r.WallNs = nonNegative(s.EndNs - s.StartNs)
+	if r.Completed {
+		r.CPUNs = nonNegative(s.CPUNs)
+		r.Schedstat = report.Schedstat{CPUNs: s.RunCPUNs, RunDelayNs: s.RunDelayNs, RunCount: s.RunCount}
+		r.NUMAPages = numaPages(&s.NUMAPages)
+		if s.HasMigrated != 0 {
+			r.NUMAMigrated = s.Migrated
+		}
+	} else {
+		r.CPUNs = nonNegative(t.exit.cpuNs)
+	}
+	r.OffCPUNs = nonNegative(int64(r.WallNs) - int64(r.CPUNs))
+}
+
+// addSchedule adds where the worker ran and how long it was kept waiting.
+func addSchedule(r *report.Worker, s *worker.Slab) {
+	r.Migrations = s.Migrations
+	for _, m := range s.MigrationList[:min(s.Migrations, worker.MaxMigrations)] {
+		r.MigrationList = append(r.MigrationList, report.Migration{
+			AtNs: nonNegative(m.AtNs - s.StartNs), From: int(m.From), To: int(m.To)})
+	}
+	r.CPUsUsed = cpuList(&s.CPUsUsed).String()
+	r.MaxGapNs = nonNegative(s.MaxGapNs)
+	r.MaxGapCPU = int(s.MaxGapCPU)
+	if s.MaxGapAtNs != 0 {
+		r.MaxGapAtNs = nonNegative(s.MaxGapAtNs - s.StartNs)
+	}
+}
+
+func nonNegative(v int64) uint64 { return uint64(max(v, 0)) }
+
+func cpuList(mask *worker.CPUMask) spec.CPUList {
+	var cpus spec.CPUList
+	for word, bits := range mask {
+		for bit := 0; bits != 0; bit++ {
+			if bits&1 != 0 {
+				cpus = append(cpus, word*64+bit)
+			}
+			bits >>= 1
+		}
+	}
+	return cpus
+}
+
+func numaPages(pages *[bare.MaxNodes]uint64) map[string]uint64 {
+	var m map[string]uint64
+	for node, n := range pages {
+		if n != 0 {
+			if m == nil {
+				m = make(map[string]uint64)
+			}
+			m[strconv.Itoa(node)] = n
+		}
+	}
+	return m
+}
+
+func softErrors(s *worker.Slab) map[string]string {
+	var m map[string]string
+	for step, errno := range s.SoftErrno {
+		if errno != 0 {
+			if m == nil {
+				m = make(map[string]string)
+			}
+			e := unix.Errno(errno)
+			m[worker.StepNames[step]] = fmt.Sprintf("%s: %s", unix.ErrnoName(e), e.Error())
+		}
+	}
+	return m
+}
+
+// latency copies a latency record out of the slab; nil where the type promises
+// none.
+func latency(addr uintptr) *report.Latency {
+	l := worker.LatencyAt(addr)
+	if l == nil {
+		return nil
+	}
+	r := &report.Latency{Count: l.Count, Sum: l.Sum, Max: l.Max}
+	if l.Count > 0 {
+		r.Min = l.Min
+	}
+	for i, n := range l.Buckets {
+		if n != 0 {
+			lo, width := bare.BucketRange(i)
+			r.Buckets = append(r.Buckets, report.Bucket{Lo: lo, Width: width, Count: n})
+		}
+	}
+	r.Summarize()
+	return r
+}
+
+// AttachSamples puts the reservoirs of worker i into its report. The copies are
+// large (up to 800 KB a population), so it is done for one worker at a time.
+func (h *Handle) AttachSamples(i int, r *report.Worker) {
+	s := h.arena.slabs[i]
+	attach := func(addr uintptr, l *report.Latency) {
+		if l != nil {
+			all := worker.Samples(addr, s.Reservoir)
+			l.Samples = append([]uint64(nil), all[:min(l.Count, uint64(len(all)))]...)
+		}
+	}
+	attach(s.Wake, r.WakeLatency)
+	attach(s.Cost, r.IterationCost)
+	attach(s.Timer, r.TimerLatency)
+}

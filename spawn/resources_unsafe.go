@@ -1,0 +1,197 @@
+package spawn
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/bare"
+	"github.com/guestinit/guestinit/worker"
+)
+
+const (
+	pageSize = 4096
+
+	// regionSize keeps the memory of two groups out of each other's cache lines
+	// and the adjacent line that CPUs prefetch.
+	regionSize = 128
+)
+
+// arena is the shared memory of one handle: the Shared block, then the slabs in
+// group order, then the regions.
+type arena struct {
+	mem    []byte
+	shared *worker.Shared
+	slabs  []*worker.Slab
+	pipes  []int // every pipe end of the handle, for closing
+}
+
+// newArena maps and fills the memory for all workers of the plans, and makes
+// their pipes. Nothing is left behind when it fails.
+func newArena(plans []groupPlan, samples int) (a *arena, err error) {
+	layouts := make([]slabLayout, len(plans))
+	size := uintptr(pageSize)
+	for i := range plans {
+		layouts[i] = layoutOf(plans[i].work.Type, samples)
+		size += layouts[i].size*uintptr(plans[i].group.Workers) + regionBytes(&plans[i])
+	}
+	mem, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, explainMmap(size, err)
+	}
+	a = &arena{mem: mem, shared: (*worker.Shared)(unsafe.Pointer(&mem[0]))}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.free())
+		}
+	}()
+	a.shared.NUMANodes = uint32(onlineNodes())
+	at := bare.Address(mem) + pageSize
+	for i := range plans {
+		if at, err = a.fillGroup(&plans[i], layouts[i], at, uint64(samples)); err != nil {
+			return nil, fmt.Errorf("groups[%d]: %w", i, err)
+		}
+	}
+	return a, nil
+}
+
+// slabLayout is where the latency records lie behind a slab; 0 means none.
+type slabLayout struct{ wake, cost, timer, size uintptr }
+
+func layoutOf(t *worker.Type, samples int) slabLayout {
+	l := slabLayout{size: roundUp(worker.SlabSize, pageSize)}
+	place := func(promised bool) (at uintptr) {
+		if promised {
+			at = l.size
+			l.size += roundUp(worker.LatencySize(samples), pageSize)
+		}
+		return at
+	}
+	l.wake, l.cost, l.timer = place(t.Wake), place(t.Cost), place(t.Timer)
+	return l
+}
+
+func roundUp(n, to uintptr) uintptr { return (n + to - 1) / to * to }
+
+func regionBytes(p *groupPlan) uintptr {
+	if p.work.Type.Resource != worker.FutexWord {
+		return 0
+	}
+	return roundUp(uintptr(p.group.Workers/p.work.GroupSize())*regionSize, pageSize)
+}
+
+// fillGroup writes the slabs of one group at address at and returns the address
+// behind it.
+func (a *arena) fillGroup(p *groupPlan, l slabLayout, at uintptr, samples uint64) (uintptr, error) {
+	first, set := len(a.slabs), p.work.GroupSize()
+	regions := at + l.size*uintptr(p.group.Workers)
+	for i := range p.group.Workers {
+		s := worker.SlabAt(at)
+		s.Type, s.Pos, s.Params = uint32(p.work.Index), uint32(i%set), p.work.Values
+		s.SpawnerPID = int32(unix.Getpid())
+		s.Shared = bare.Address(a.mem)
+		s.ReadFD, s.WriteFD = -1, -1
+		s.Reservoir = samples
+		offset := func(o uintptr) uintptr {
+			if o == 0 {
+				return 0
+			}
+			return at + o
+		}
+		s.Wake, s.Cost, s.Timer = offset(l.wake), offset(l.cost), offset(l.timer)
+		s.Region = regions + uintptr(i/set)*regionSize
+		s.Setup = p.setup
+		if p.random != nil {
+			if err := drawCPUs(&s.Setup, p.random.From, p.random.Count); err != nil {
+				return 0, err
+			}
+		}
+		a.slabs = append(a.slabs, s)
+		at += l.size
+	}
+	if p.work.Type.Resource == worker.PipePair {
+		return at, a.makePipes(a.slabs[first:])
+	}
+	return at + regionBytes(p), nil
+}
+
+// drawCPUs picks count CPUs of from, or all if there are fewer.
+func drawCPUs(u *worker.Setup, from []int, count int) error {
+	pool := slices.Clone(from)
+	rand.Shuffle(len(pool), func(i, j int) { pool[i], pool[j] = pool[j], pool[i] })
+	return setMask(&u.Affinity, pool[:min(count, len(pool))])
+}
+
+// makePipes gives each even worker and the odd one after it two pipes: the even
+// one writes the first and reads the second.
+func (a *arena) makePipes(slabs []*worker.Slab) error {
+	for i := 0; i+1 < len(slabs); i += 2 {
+		ab, err := a.pipe()
+		if err != nil {
+			return err
+		}
+		ba, err := a.pipe()
+		if err != nil {
+			return err
+		}
+		own(slabs[i], ba[0], ab[1])
+		own(slabs[i+1], ab[0], ba[1])
+	}
+	return nil
+}
+
+func (a *arena) pipe() ([2]int, error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return p, fmt.Errorf("make pipe (%d descriptors of this workload are open; see `ulimit -n`): %w", len(a.pipes), err)
+	}
+	a.pipes = append(a.pipes, p[0], p[1])
+	return p, nil
+}
+
+// own makes two pipe ends the worker's.
+func own(s *worker.Slab, read, write int) {
+	s.ReadFD, s.WriteFD = int32(read), int32(write)
+	s.NumFDs = 2
+	s.FDs[0], s.FDs[1] = int32(min(read, write)), int32(max(read, write))
+}
+
+// closePipes closes the spawner's copies of all pipe ends.
+func (a *arena) closePipes() {
+	for _, fd := range a.pipes {
+		unix.Close(fd)
+	}
+	a.pipes = nil
+}
+
+func (a *arena) free() error {
+	a.closePipes()
+	if a.mem == nil {
+		return nil
+	}
+	mem := a.mem
+	a.mem, a.shared, a.slabs = nil, nil, nil
+	if err := unix.Munmap(mem); err != nil {
+		return fmt.Errorf("unmap shared memory of the workload: %w", err)
+	}
+	return nil
+}
+
+// explainMmap says what the errno of a failed mapping means here.
+func explainMmap(size uintptr, err error) error {
+	why := ""
+	switch {
+	case errors.Is(err, unix.ENOMEM):
+		why = " (no memory, RLIMIT_AS reached, or more than vm.max_map_count mappings)"
+	case errors.Is(err, unix.EPERM):
+		why = " (refused by a memory cgroup or a seccomp filter)"
+	case errors.Is(err, unix.EINVAL):
+		why = " (the size is not one the kernel takes)"
+	}
+	return fmt.Errorf("map %d bytes of shared memory for the workload%s: %w", size, why, err)
+}

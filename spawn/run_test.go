@@ -1,0 +1,324 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/worker"
+)
+
+const faultType = "fault_injection"
+
+// group is n workers of a type, with parameters as name, value, name, value.
+func group(n int, name string, params ...any) spec.Group {
+	g := spec.Group{Workers: n, Work: spec.Work{Type: name, Params: map[string]any{}}}
+	for i := 0; i < len(params); i += 2 {
+		g.Work.Params[params[i].(string)] = params[i+1]
+	}
+	return g
+}
+
+func start(t *testing.T, groups ...spec.Group) *Handle {
+	t.Helper()
+	h, err := Spawn(Workload{Groups: groups, Samples: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h.Start()
+	return h
+}
+
+func collect(t *testing.T, h *Handle) []report.Worker {
+	t.Helper()
+	reports, err := h.StopAndCollect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reports
+}
+
+// TestEveryTypeReports runs every work type and checks that it says what it
+// promises, and nothing else (S8, S9, S27).
+func TestEveryTypeReports(t *testing.T) {
+	for i := range worker.Types {
+		typ := &worker.Types[i]
+		if typ.Name == faultType {
+			continue // TestFaults
+		}
+		t.Run(typ.Name, func(t *testing.T) {
+			work, err := worker.Parse(spec.Work{Type: typ.Name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 2 * work.GroupSize()
+			h := start(t, group(n, typ.Name))
+			time.Sleep(400 * time.Millisecond)
+			reports := collect(t, h)
+			if len(reports) != n {
+				t.Fatalf("%d reports for %d workers", len(reports), n)
+			}
+			for i := range reports {
+				checkReport(t, typ, &reports[i])
+			}
+		})
+	}
+}
+
+func checkReport(t *testing.T, typ *worker.Type, r *report.Worker) {
+	t.Helper()
+	if !r.Completed || r.Partial || r.ExitInfo != nil {
+		t.Errorf("worker %d: completed %v, partial %v, exit info %v", r.Index, r.Completed, r.Partial, r.ExitInfo)
+	}
+	if r.WorkUnits == 0 || r.Iterations == 0 || r.WallNs == 0 || r.CPUNs == 0 || r.CPUsUsed == "" {
+		t.Errorf("worker %d: no progress in %+v", r.Index, r)
+	}
+	if r.Schedstat.RunCount == 0 || r.Schedstat.CPUNs == 0 {
+		t.Errorf("worker %d: schedstat %+v", r.Index, r.Schedstat)
+	}
+	if len(r.SoftErrors) > 0 {
+		t.Errorf("worker %d: soft errors %v", r.Index, r.SoftErrors)
+	}
+	for _, l := range []struct {
+		name     string
+		promised bool
+		got      *report.Latency
+	}{{"wake", typ.Wake, r.WakeLatency}, {"cost", typ.Cost, r.IterationCost}, {"timer", typ.Timer, r.TimerLatency}} {
+		if l.promised != (l.got != nil) {
+			t.Errorf("worker %d: %s latency promised %v, there %v", r.Index, l.name, l.promised, l.got != nil)
+		}
+		if l.got != nil && l.got.Count > 0 && (l.got.Max < l.got.P999 || l.got.P50 < l.got.Min) {
+			t.Errorf("worker %d: %s latency is out of order: %+v", r.Index, l.name, l.got)
+		}
+	}
+}
+
+// TestSamplesAreOfThePopulation checks the reservoir against the exact figures.
+func TestSamplesAreOfThePopulation(t *testing.T) {
+	h := start(t, group(1, "timer_latency", "interval", "100us"))
+	time.Sleep(300 * time.Millisecond)
+	r := &collect(t, h)[0]
+	h.AttachSamples(0, r)
+	l := r.TimerLatency
+	if len(l.Samples) != int(min(l.Count, 1000)) {
+		t.Fatalf("%d samples of %d values", len(l.Samples), l.Count)
+	}
+	for _, v := range l.Samples {
+		if v < l.Min || v > l.Max {
+			t.Fatalf("sample %d outside %d to %d", v, l.Min, l.Max)
+		}
+	}
+}
+
+func TestZeroWorkersMakeNothing(t *testing.T) { // S7
+	h, err := Spawn(Workload{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Start()
+	if r := collect(t, h); len(r) != 0 {
+		t.Errorf("%d reports", len(r))
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCollectStartsWorkers(t *testing.T) { // S26, S27
+	h, err := Spawn(Workload{Groups: []spec.Group{group(2, "spin_wait")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	first := collect(t, h)
+	if !first[0].Completed || !first[1].Completed {
+		t.Errorf("reports %+v", first)
+	}
+	again := collect(t, h)
+	if again[0].TID != first[0].TID || again[0].WorkUnits != first[0].WorkUnits {
+		t.Error("a second collection differs from the first")
+	}
+}
+
+func TestSnapshotRises(t *testing.T) { // S9
+	h := start(t, group(1, "spin_wait"), group(2, "pipe_io"))
+	var was []uint64
+	for range 100 {
+		now := h.SnapshotIterations()
+		if len(now) != 3 {
+			t.Fatalf("%d counters for 3 workers", len(now))
+		}
+		if was == nil && !slices.Contains(now, 0) {
+			was = now
+		}
+		if was != nil && now[0] > was[0] && now[1] > was[1] && now[2] > was[2] {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("the counters do not rise")
+}
+
+// TestSetUpIsApplied asks the kernel what the workers got (S16, S18, S22).
+func TestSetUpIsApplied(t *testing.T) {
+	nice := 7
+	spin := group(1, "spin_wait")
+	spin.Nice, spin.Comm, spin.Affinity = &nice, "gi-worker", &spec.Affinity{Exact: spec.CPUList{0}}
+	idle := group(1, "spin_wait")
+	idle.Sched = &spec.Sched{Policy: "batch"}
+	h := start(t, spin, idle, group(2, "pipe_io"))
+	pids := h.WorkerPIDs()
+	waitRunning(t, h)
+	if tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pids[0])); len(tasks) != 1 {
+		t.Errorf("a worker is %d tasks", len(tasks))
+	}
+	if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pids[0])); string(comm) != "gi-worker\n" {
+		t.Errorf("comm is %q", comm)
+	}
+	if raw, err := unix.Getpriority(unix.PRIO_PROCESS, pids[0]); err != nil || 20-raw != nice {
+		t.Errorf("nice is %d, %v", 20-raw, err)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(pids[0], &set); err != nil || set.Count() != 1 || !set.IsSet(0) {
+		t.Errorf("affinity has %d CPUs, %v", set.Count(), err)
+	}
+	if attr, err := unix.SchedGetAttr(pids[1], 0); err != nil || attr.Policy != unix.SCHED_BATCH {
+		t.Errorf("policy is %+v, %v", attr, err)
+	}
+	for i, pid := range pids {
+		if pgid, err := unix.Getpgid(pid); err != nil || pgid != pid {
+			t.Errorf("process group of worker %d (pid %d) is %d, %v", i, pid, pgid, err)
+		}
+		want := 0
+		if i >= 2 {
+			want = 2 // its end of each of the pair's pipes
+		}
+		if got := openFiles(t, pid); len(got) != want {
+			t.Errorf("worker %d has %v open, want %d pipe ends", i, got, want)
+		}
+	}
+}
+
+func openFiles(t *testing.T, pid int) []string {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, e := range entries {
+		link, _ := os.Readlink(dir + "/" + e.Name())
+		files = append(files, e.Name()+"="+link)
+	}
+	return files
+}
+
+// waitRunning waits until all workers are in their loops.
+func waitRunning(t *testing.T, h *Handle) {
+	t.Helper()
+	for range 500 {
+		if int(h.arena.shared.ReadyCount) >= len(h.tasks) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the workers do not reach their loops")
+}
+
+// TestSoftFailureIsReported asks for a CPU that does not exist (S22).
+func TestSoftFailureIsReported(t *testing.T) {
+	g := group(1, "spin_wait")
+	g.Affinity = &spec.Affinity{Exact: spec.CPUList{worker.MaxCPUs - 1}}
+	h := start(t, g)
+	r := collect(t, h)[0]
+	if !r.Completed || !strings.HasPrefix(r.SoftErrors["affinity"], "EINVAL") {
+		t.Errorf("completed %v, soft errors %v", r.Completed, r.SoftErrors)
+	}
+}
+
+func TestSetAffinityMovesAWorker(t *testing.T) { // S26
+	h := start(t, group(1, "spin_wait"))
+	if err := h.SetAffinity(0, spec.CPUList{0}); err != nil {
+		t.Fatal(err)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(h.WorkerPIDs()[0], &set); err != nil || set.Count() != 1 {
+		t.Errorf("affinity has %d CPUs, %v", set.Count(), err)
+	}
+	for _, bad := range []struct {
+		i    int
+		cpus spec.CPUList
+	}{{1, spec.CPUList{0}}, {-1, spec.CPUList{0}}, {0, nil}, {0, spec.CPUList{worker.MaxCPUs}}} {
+		if h.SetAffinity(bad.i, bad.cpus) == nil {
+			t.Errorf("SetAffinity(%d, %v) is accepted", bad.i, bad.cpus)
+		}
+	}
+}
+
+// TestWorkerMemory holds the promise of the documentation: under 120 KB of
+// proportional set size for a worker that spins among seven others.
+func TestWorkerMemory(t *testing.T) {
+	h := start(t, group(8, "spin_wait"))
+	waitRunning(t, h)
+	for _, pid := range h.WorkerPIDs() {
+		if pss := readPSS(t, pid); pss >= 120 {
+			t.Errorf("worker %d has a PSS of %d KB", pid, pss)
+		}
+	}
+}
+
+// readPSS is the proportional set size of a process in KB.
+func readPSS(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "Pss:" {
+			kb, err := strconv.Atoi(f[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kb
+		}
+	}
+	t.Fatal("smaps_rollup has no Pss")
+	return 0
+}
+
+func TestCloseWithoutCollecting(t *testing.T) { // S31, S33
+	h := start(t, group(2, "spin_wait"), group(2, "futex_ping_pong"))
+	pids := h.WorkerPIDs()
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, 0); err != unix.ESRCH {
+			t.Errorf("worker %d after Close: %v", pid, err)
+		}
+		if Owns(pid) {
+			t.Errorf("pid %d is still owned", pid)
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+	if _, err := h.StopAndCollect(); err == nil {
+		t.Error("collecting a closed handle is accepted")
+	}
+}

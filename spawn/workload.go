@@ -1,0 +1,160 @@
+package spawn
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/worker"
+)
+
+// Clone modes of a workload.
+const (
+	Fork   = "fork"
+	Thread = "thread"
+)
+
+// maxWorkers bounds the workers of one workload.
+const maxWorkers = 100_000
+
+// Workload is what Spawn runs: groups of workers side by side, all born the
+// same way.
+type Workload struct {
+	CloneMode string       // Fork; empty means Fork
+	Groups    []spec.Group // group 0 first; reports keep this order
+	Samples   int          // values kept per latency population of a worker, 0 to worker.ReservoirCap
+}
+
+// groupPlan is a group of a workload that was admitted, with everything that
+// its workers need resolved.
+type groupPlan struct {
+	group  *spec.Group
+	work   *worker.Instance
+	setup  worker.Setup
+	random *spec.RandomSubset // drawn anew for each worker; nil if not asked for
+}
+
+// Validate checks the whole workload and makes nothing. The error names each
+// field that is wrong, its value and the remedy.
+func (w *Workload) Validate() error {
+	_, err := w.admit()
+	return err
+}
+
+// admit checks the workload and resolves its groups.
+func (w *Workload) admit() ([]groupPlan, error) {
+	switch w.CloneMode {
+	case "", Fork:
+	case Thread:
+		return nil, fmt.Errorf("clone_mode: %q is not supported, use %q", w.CloneMode, Fork)
+	default:
+		return nil, fmt.Errorf("clone_mode: unknown mode %q, use %q", w.CloneMode, Fork)
+	}
+	if w.Samples < 0 || w.Samples > worker.ReservoirCap {
+		return nil, fmt.Errorf("samples: %d is out of range, use 0 to %d", w.Samples, worker.ReservoirCap)
+	}
+	var errs []error
+	plans := make([]groupPlan, len(w.Groups))
+	total := 0
+	for i := range w.Groups {
+		g := &w.Groups[i]
+		total += max(g.Workers, 0)
+		if err := plans[i].admit(g); err != nil {
+			errs = append(errs, prefixed(fmt.Sprintf("groups[%d].", i), err))
+		}
+	}
+	if total > maxWorkers {
+		errs = append(errs, fmt.Errorf("groups: %d workers in all, the limit is %d", total, maxWorkers))
+	}
+	return plans, errors.Join(errs...)
+}
+
+// prefixed puts a path before each line of a joined error.
+func prefixed(path string, err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, e := range joined.Unwrap() {
+			errs = append(errs, prefixed(path, e))
+		}
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("%s%w", path, err)
+}
+
+func (p *groupPlan) admit(g *spec.Group) error {
+	p.group = g
+	work, err := worker.Parse(g.Work)
+	if err != nil {
+		return fmt.Errorf("work.%w", err)
+	}
+	p.work = work
+	size := work.GroupSize()
+	var errs []error
+	if size > 1 && (g.Workers <= 0 || g.Workers%size != 0) {
+		errs = append(errs, fmt.Errorf("workers: %d is no multiple of %d, the group size of %s; use %d",
+			g.Workers, size, work.Type.Name, max((g.Workers+size-1)/size, 1)*size))
+	}
+	if g.Workers < 0 {
+		errs = append(errs, fmt.Errorf("workers: %d is negative", g.Workers))
+	}
+	return errors.Join(append(errs, p.resolve(g))...)
+}
+
+// resolve fills the set-up that all workers of the group make.
+func (p *groupPlan) resolve(g *spec.Group) error {
+	u := &p.setup
+	step := func(n uint32) { u.Steps |= 1 << n }
+	var errs []error
+	check := func(n uint32, err error) {
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		step(n)
+	}
+	if a := g.Affinity; a != nil {
+		p.random = a.RandomSubset
+		check(worker.StepAffinity, resolveAffinity(u, a))
+	}
+	if s := g.Sched; s != nil && s.Policy != "normal" && s.Policy != "" {
+		check(worker.StepSched, resolveSched(u, s))
+	}
+	if m := g.MemPolicy; m != nil && m.Mode != "default" && m.Mode != "" {
+		check(worker.StepMemPolicy, resolveMemPolicy(u, m))
+	}
+	if g.Nice != nil {
+		u.Nice = int32(*g.Nice)
+		check(worker.StepNice, inRange("nice", *g.Nice, -20, 19))
+	}
+	if g.Comm != "" {
+		copy(u.Comm[:], g.Comm)
+		check(worker.StepComm, checkComm(g.Comm))
+	}
+	if g.GID != nil {
+		u.GID = *g.GID
+		step(worker.StepGID)
+	}
+	if g.UID != nil {
+		u.UID = *g.UID
+		step(worker.StepUID)
+	}
+	if g.NUMANode != nil {
+		check(worker.StepNUMANode, resolveNode(u, *g.NUMANode))
+	}
+	return errors.Join(errs...)
+}
+
+func inRange(field string, v, lo, hi int) error {
+	if v < lo || v > hi {
+		return fmt.Errorf("%s: %d is out of range, use %d to %d", field, v, lo, hi)
+	}
+	return nil
+}
+
+func checkComm(comm string) error {
+	if len(comm) > 15 || strings.IndexByte(comm, 0) >= 0 {
+		return fmt.Errorf("comm: %q must be 1 to 15 bytes without NUL", comm)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package worker
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/bare"
+)
+
+// spinUnits is the pauses of one pass of a type that only burns CPU.
+const spinUnits = 1024
+
+func spinWait(s *Slab) {
+	for !s.Stopped() {
+		s.spin(spinUnits)
+		s.pass()
+	}
+}
+
+func yieldHeavy(s *Slab) {
+	for !s.Stopped() {
+		s.WorkUnits++
+		bare.Yield()
+		s.pass()
+	}
+}
+
+func bursty(s *Slab) {
+	burst, sleep := int64(s.Params[0]), int64(s.Params[1])
+	for !s.Stopped() {
+		now := bare.Now()
+		for end := now + burst; now < end && !s.Stopped(); now = bare.Now() {
+			s.spin(spinUnits)
+			s.checkpoint(bare.Now())
+		}
+		if s.Stopped() {
+			break
+		}
+		s.sleepUntil(now + sleep)
+		s.woke(now, bare.Now())
+		s.pass()
+	}
+}
+
+func timerLatency(s *Slab) {
+	interval := int64(s.Params[0])
+	deadline := bare.Now() + interval
+	for !s.Stopped() {
+		slept := s.sleepUntil(deadline)
+		now := bare.Now()
+		if slept {
+			record(s.Timer, s.Reservoir, now-deadline)
+			s.WorkUnits++
+		}
+		deadline += interval
+		s.gapFrom = now
+		s.pass()
+	}
+}
+
+// sleepUntil sleeps until the clock reaches deadline, looking at the stop word
+// every 100 ms. It returns whether it slept until then.
+func (s *Slab) sleepUntil(deadline int64) bool {
+	for !s.Stopped() {
+		until, whole := bare.Now()+pollNs, false
+		if until >= deadline {
+			until, whole = deadline, true
+		}
+		switch errno := bare.SleepUntil(until); {
+		case errno == 0 && whole:
+			return true
+		case errno != 0 && errno != unix.EINTR:
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,52 @@
+package worker
+
+import (
+	"sync/atomic"
+
+	"github.com/guestinit/guestinit/internal/bare"
+)
+
+func futexPingPong(s *Slab) {
+	word, mine := s.word(0), s.Pos&1
+	spin := s.Params[0]
+	for !s.Stopped() {
+		s.spin(spin)
+		if spin == 0 {
+			s.WorkUnits++
+		}
+		atomic.StoreUint32(word, 1-mine)
+		bare.FutexWake(word, 1)
+		start := bare.Now()
+		for atomic.LoadUint32(word) != mine {
+			if s.Stopped() {
+				return
+			}
+			bare.FutexWait(word, 1-mine, pollNs)
+		}
+		s.woke(start, bare.Now())
+		s.pass()
+	}
+}
+
+func mutexContention(s *Slab) {
+	lock := s.word(0)
+	hold, work := s.Params[1], s.Params[2]
+	for !s.Stopped() {
+		s.spin(work)
+		for !atomic.CompareAndSwapUint32(lock, 0, 1) {
+			if s.Stopped() {
+				return
+			}
+			start := bare.Now()
+			bare.FutexWait(lock, 1, pollNs)
+			s.woke(start, bare.Now())
+		}
+		s.spin(hold)
+		if hold+work == 0 {
+			s.WorkUnits++
+		}
+		atomic.StoreUint32(lock, 0)
+		bare.FutexWake(lock, 1)
+		s.pass()
+	}
+}

@@ -1,0 +1,156 @@
+package worker
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/guestinit/guestinit/spec"
+)
+
+// Instance is a work type with the values of its parameters.
+type Instance struct {
+	Type   *Type
+	Index  int // in Types
+	Values [MaxParams]uint64
+}
+
+// GroupSize is how many workers of the instance work together, at least 1.
+func (in *Instance) GroupSize() int {
+	if in.Type.GroupSize == nil {
+		return 1
+	}
+	return max(in.Type.GroupSize(&in.Values), 1)
+}
+
+// Names lists the names of all work types in table order.
+func Names() []string {
+	names := make([]string, len(Types))
+	for i := range Types {
+		names[i] = Types[i].Name
+	}
+	return names
+}
+
+// Parse turns a spec's work into an instance: known type, known parameters, each
+// within its range, defaults for the others. Errors name the parameter and the
+// nearest right name.
+func Parse(w spec.Work) (*Instance, error) {
+	index := slices.IndexFunc(Types, func(t Type) bool { return t.Name == w.Type })
+	if index < 0 {
+		return nil, fmt.Errorf("type: unknown work type %q%s; `guestinit types` lists them", w.Type, didYouMean(w.Type, Names()))
+	}
+	t := &Types[index]
+	in := &Instance{Type: t, Index: index}
+	names := make([]string, len(t.Params))
+	for i, p := range t.Params {
+		names[i] = p.Name
+		in.Values[i] = p.Default
+	}
+	keys := make([]string, 0, len(w.Params))
+	for key := range w.Params {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		i := slices.Index(names, key)
+		if i < 0 {
+			return nil, fmt.Errorf("%s: unknown parameter of %s%s", key, t.Name, accepts(key, names))
+		}
+		v, err := t.Params[i].parse(w.Params[key])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		in.Values[i] = v
+	}
+	return in, nil
+}
+
+func accepts(key string, names []string) string {
+	if len(names) == 0 {
+		return "; it takes none"
+	}
+	return didYouMean(key, names) + "; it takes " + strings.Join(names, ", ")
+}
+
+func didYouMean(name string, names []string) string {
+	if near := spec.Nearest(name, names); near != "" {
+		return fmt.Sprintf(", did you mean %q?", near)
+	}
+	return ""
+}
+
+// parse turns a value of a spec into the parameter's number.
+func (p *Param) parse(v any) (uint64, error) {
+	var n uint64
+	var err error
+	switch p.Kind {
+	case Duration:
+		n, err = parseDuration(v)
+	case Enum:
+		n, err = p.parseEnum(v)
+	default:
+		n, err = parseCount(v)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if n < p.Min || n > p.Max {
+		return 0, fmt.Errorf("%s is out of range, use %s to %s", p.Format(n), p.Format(p.Min), p.Format(p.Max))
+	}
+	return n, nil
+}
+
+func (p *Param) parseEnum(v any) (uint64, error) {
+	s, ok := v.(string)
+	i := slices.Index(p.Values, s)
+	if !ok || i < 0 {
+		return 0, fmt.Errorf("%v is none of %s%s", v, strings.Join(p.Values, ", "), didYouMean(s, p.Values))
+	}
+	return uint64(i), nil
+}
+
+// Format writes a value of the parameter as a spec would.
+func (p *Param) Format(n uint64) string {
+	switch {
+	case p.Kind == Duration && n <= math.MaxInt64:
+		return time.Duration(n).String()
+	case p.Kind == Enum && n < uint64(len(p.Values)):
+		return p.Values[n]
+	}
+	return fmt.Sprint(n)
+}
+
+func parseDuration(v any) (uint64, error) {
+	s, ok := v.(string)
+	if !ok {
+		return 0, fmt.Errorf("%v is no duration, write it with a unit: 10ms, 1.5s", v)
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is no duration, write it with a unit: 10ms, 1.5s", s)
+	}
+	return uint64(d), nil
+}
+
+func parseCount(v any) (uint64, error) {
+	switch n := v.(type) {
+	case uint64:
+		return n, nil
+	case int64:
+		if n >= 0 {
+			return uint64(n), nil
+		}
+	case int:
+		if n >= 0 {
+			return uint64(n), nil
+		}
+	case float64:
+		if n >= 0 && n < 1<<53 && n == math.Trunc(n) {
+			return uint64(n), nil
+		}
+	}
+	return 0, fmt.Errorf("%v is no count, write a whole number from 0 up", v)
+}

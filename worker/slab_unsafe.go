@@ -1,0 +1,201 @@
+package worker
+
+import (
+	"structs"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/guestinit/guestinit/internal/bare"
+)
+
+// Limits of what a slab can hold.
+const (
+	MaxParams     = 16
+	MaxCPUs       = 8192
+	MaxMigrations = 256
+	MaxOwnedFDs   = 4
+	ReservoirCap  = 100_000 // samples per latency population
+)
+
+// The states of a worker, in order. The worker writes them; a report is real
+// when the state is StateCommitted.
+const (
+	StateUnborn    = 0 // cloned, or not even that
+	StateAtGate    = 1 // waiting for the start gate
+	StateSetup     = 2 // behind the gate, putting its attributes in place
+	StateRunning   = 3 // ready: in the work loop
+	StateStopped   = 4 // left the work loop
+	StateCommitted = 5 // every figure of the slab is final
+)
+
+// The set-up steps of a worker, in the order they are made. Each may fail
+// softly: its errno lands in Slab.SoftErrno.
+const (
+	StepAffinity = iota
+	StepSched
+	StepMemPolicy
+	StepNice
+	StepComm
+	StepGID
+	StepUID
+	StepNUMANode
+	StepSchedstat
+	StepNUMAPages
+	NumSteps
+)
+
+// StepNames are the names of the set-up steps in reports.
+var StepNames = [NumSteps]string{"affinity", "sched_policy", "mem_policy", "nice", "comm", "gid", "uid",
+	"numa_node", "schedstat", "numa_pages"}
+
+// CPUMask is a CPU set as sched_setaffinity(2) takes it.
+type CPUMask [MaxCPUs / 64]uint64
+
+// Setup is what the worker puts in place before its first pass. Steps tells
+// which steps it makes, a bit each.
+type Setup struct {
+	_            structs.HostLayout
+	Steps        uint32
+	Policy       uint32 // SCHED_* for StepSched
+	Priority     uint32 // SCHED_FIFO, SCHED_RR
+	Nice         int32
+	DLRuntimeNs  uint64 // SCHED_DEADLINE
+	DLDeadlineNs uint64
+	DLPeriodNs   uint64
+	MemMode      uint64 // MPOL_* mode with its flags
+	MemMaxNode   uint64 // highest node + 2
+	UID, GID     uint32
+	Comm         [16]byte
+	MemNodes     [bare.MaxNodes / 64]uint64
+	Affinity     CPUMask
+	NUMANodeMask CPUMask // CPUs of numa_node
+}
+
+// Slab is the shared memory through which one worker and its spawner talk. It
+// holds no pointers that a collector would have to know: addresses are uintptr
+// and mean the same in both, since the worker inherits the mappings.
+type Slab struct {
+	_ structs.HostLayout
+
+	// Written by the spawner before birth.
+	SpawnerPID int32
+	Type       uint32 // index in Types
+	Pos        uint32 // position within the set of workers that share a region
+	Thread     uint32 // 1: a thread of the spawner, 0: a process
+	NumFDs     uint32
+	FDs        [MaxOwnedFDs]int32 // owned descriptors, ascending; all others are closed
+	ReadFD     int32              // pipe ends, −1 for none
+	WriteFD    int32
+	_          uint32
+	Params     [MaxParams]uint64
+	Shared     uintptr // *Shared of the handle
+	Region     uintptr // memory shared with the group's peers
+	Wake       uintptr // *bare.Latency, 0 where the type promises none
+	Cost       uintptr
+	Timer      uintptr
+	Reservoir  uint64 // samples behind each Latency
+
+	// Written by the spawner while the worker runs.
+	_    [64]byte
+	Stop uint32
+	_    [60]byte
+
+	// Written by the worker.
+	State       uint32
+	TID         int32
+	IsMessenger uint32
+	CPU         int32 // at the last checkpoint
+	WorkUnits   uint64
+	Iterations  uint64
+	StartNs     int64  // CLOCK_MONOTONIC of the first pass
+	EndNs       int64  // of the last checkpoint, in the end of the last pass
+	lastCheck   uint64 // work units at the last checkpoint
+	gapFrom     int64  // where the current gap began
+	CPUNs       int64
+	MaxGapNs    int64
+	MaxGapCPU   int32
+	_           int32
+	MaxGapAtNs  int64 // CLOCK_MONOTONIC
+	RunCPUNs    uint64
+	RunDelayNs  uint64
+	RunCount    uint64
+	Migrated    uint64 // numa_pages_migrated over the loop
+	HasMigrated uint32
+	_           uint32
+	Migrations  uint64
+	SoftErrno   [NumSteps]uint32
+	rng         uint64
+	Fault       bare.Fault
+
+	Setup         Setup
+	CPUsUsed      CPUMask
+	NUMAPages     [bare.MaxNodes]uint64
+	MigrationList [MaxMigrations]Migration
+}
+
+// Migration is one change of CPU that a checkpoint saw.
+type Migration struct {
+	AtNs     int64 // CLOCK_MONOTONIC
+	From, To int32
+}
+
+// Shared is the memory that all workers of one handle share.
+type Shared struct {
+	_          structs.HostLayout
+	Gate       uint32 // 1: open; a futex
+	_          [60]byte
+	BornCount  uint32 // workers that reached StateAtGate; a futex
+	_          [60]byte
+	ReadyCount uint32 // workers that reached StateRunning; a futex
+	_          [60]byte
+	Epoch      uint32 // phase epoch
+	NUMANodes  uint32 // online nodes
+	_          [56]byte
+}
+
+// SlabAt is the slab at an address.
+func SlabAt(addr uintptr) *Slab { return (*Slab)(bare.Pointer(addr)) }
+
+// SharedAt is the shared block at an address.
+func SharedAt(addr uintptr) *Shared { return (*Shared)(bare.Pointer(addr)) }
+
+// LatencyAt is the latency record at an address, nil for 0.
+func LatencyAt(addr uintptr) *bare.Latency { return (*bare.Latency)(bare.Pointer(addr)) }
+
+// SlabSize and SharedSize are the sizes of the two blocks in bytes.
+const (
+	SlabSize   = unsafe.Sizeof(Slab{})
+	SharedSize = unsafe.Sizeof(Shared{})
+)
+
+// LatencySize is the size in bytes of a latency record with n samples behind it.
+func LatencySize(n int) uintptr { return unsafe.Sizeof(bare.Latency{}) + uintptr(n)*8 }
+
+// Samples is the reservoir behind the latency record at addr.
+func Samples(addr uintptr, n uint64) []uint64 {
+	if n == 0 {
+		return nil
+	}
+	return unsafe.Slice((*uint64)(bare.Pointer(addr+unsafe.Sizeof(bare.Latency{}))), n)
+}
+
+// Stopped tells whether the spawner asked the worker to stop.
+func (s *Slab) Stopped() bool { return atomic.LoadUint32(&s.Stop) != 0 }
+
+// word is a futex word of the group's region.
+func (s *Slab) word(offset uintptr) *uint32 { return (*uint32)(bare.Pointer(s.Region + offset)) }
+
+// readByte reads one byte into the stack: how many came, and whether the call
+// succeeded.
+func readByte(fd int) (int, bool) {
+	var b [1]byte
+	n, errno := bare.Read(fd, unsafe.Pointer(&b), 1)
+	return n, errno == 0
+}
+
+// writeByte writes one byte.
+func writeByte(fd int) bool {
+	b := [1]byte{1}
+	n, errno := bare.Write(fd, unsafe.Pointer(&b), 1)
+	return errno == 0 && n == 1
+}

@@ -1,0 +1,114 @@
+package worker
+
+import (
+	"sync/atomic"
+
+	"github.com/guestinit/guestinit/internal/bare"
+)
+
+// pollNs is how long a worker blocks at most before it looks at its stop word.
+const pollNs = 100e6
+
+// A checkpoint comes after so much work, or after so many passes if they do
+// little: types that do one unit between two system calls would else look stuck
+// for as long as a thousand of them take.
+const (
+	checkpointUnits  = 1024
+	checkpointPasses = 16
+)
+
+// spin does n units of work, a pause each.
+func (s *Slab) spin(n uint64) {
+	bare.Spin(n)
+	s.WorkUnits += n
+}
+
+// pass ends one pass of the work loop.
+func (s *Slab) pass() {
+	s.Iterations++
+	if s.WorkUnits-s.lastCheck >= checkpointUnits || s.Iterations%checkpointPasses == 0 {
+		s.checkpoint(bare.Now())
+	}
+}
+
+// checkpoint looks at the clock and the CPU: the gap since the last one, and
+// whether the worker migrated.
+func (s *Slab) checkpoint(now int64) {
+	s.lastCheck = s.WorkUnits
+	cpu := int32(bare.CPU())
+	if gap := now - s.gapFrom; gap > s.MaxGapNs {
+		s.MaxGapNs, s.MaxGapCPU, s.MaxGapAtNs = gap, cpu, now
+	}
+	s.gapFrom, s.EndNs = now, now
+	if cpu != s.CPU {
+		s.migrated(now, cpu)
+	}
+}
+
+func (s *Slab) migrated(now int64, cpu int32) {
+	if s.Migrations < MaxMigrations {
+		s.MigrationList[s.Migrations] = Migration{AtNs: now, From: s.CPU, To: cpu}
+	}
+	s.Migrations++
+	s.CPU = cpu
+	s.onCPU(cpu)
+}
+
+func (s *Slab) onCPU(cpu int32) {
+	if uint32(cpu) < MaxCPUs {
+		s.CPUsUsed[cpu/64] |= 1 << (uint(cpu) % 64)
+	}
+}
+
+// woke records a wake-up from a blocking call that began at start, and begins
+// a new gap: time spent blocked is no gap.
+func (s *Slab) woke(start, now int64) {
+	record(s.Wake, s.Reservoir, now-start)
+	s.gapFrom = now
+}
+
+// record adds a duration to the latency record at addr.
+func record(addr uintptr, reservoir uint64, ns int64) {
+	if addr == 0 {
+		return
+	}
+	LatencyAt(addr).Record(uint64(max(ns, 0)), Samples(addr, reservoir))
+}
+
+// begin takes the readings that the end is compared with, and opens the loop.
+func (s *Slab) begin() {
+	shared := SharedAt(s.Shared)
+	var migrated uint64
+	if shared.NUMANodes > 1 {
+		if v, ok := bare.ReadPagesMigrated(); ok {
+			migrated, s.HasMigrated = v, 1
+		}
+	}
+	s.Migrated = migrated
+	s.SoftErrno[StepSchedstat] = uint32(bare.ReadSchedstat(&s.RunCPUNs, &s.RunDelayNs, &s.RunCount))
+	s.CPUNs = bare.ThreadCPU()
+	s.CPU = int32(bare.CPU())
+	s.onCPU(s.CPU)
+	now := bare.Now()
+	s.StartNs, s.EndNs, s.gapFrom = now, now, now
+	atomic.StoreUint32(&s.State, StateRunning)
+	announce(&shared.ReadyCount)
+}
+
+// end closes the books of the loop.
+func (s *Slab) end() {
+	s.checkpoint(bare.Now())
+	s.CPUNs = bare.ThreadCPU() - s.CPUNs
+	atomic.StoreUint32(&s.State, StateStopped)
+	var cpu, delay, count uint64
+	if s.SoftErrno[StepSchedstat] == 0 && bare.ReadSchedstat(&cpu, &delay, &count) == 0 {
+		s.RunCPUNs, s.RunDelayNs, s.RunCount = cpu-s.RunCPUNs, delay-s.RunDelayNs, count-s.RunCount
+	}
+	if s.HasMigrated != 0 {
+		if v, ok := bare.ReadPagesMigrated(); ok {
+			s.Migrated = v - s.Migrated
+		}
+	}
+	s.SoftErrno[StepNUMAPages] = uint32(bare.ReadNumaPages(&s.NUMAPages))
+	atomic.StoreUint32(&s.State, StateCommitted)
+}
