@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"reflect"
@@ -405,4 +406,31 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// BenchmarkEncode is what one worker's report costs the guest.
+func BenchmarkEncode(b *testing.B) {
+	for _, samples := range []int{0, 10_000} {
+		b.Run(fmt.Sprintf("samples=%d", samples), func(b *testing.B) {
+			w := sampleReport().Workers[2]
+			w.WakeLatency = population(1_000, 97, 10_000)
+			w.WakeLatency.Samples = w.WakeLatency.Samples[:samples]
+			e, err := NewEncoder(io.Discard)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := e.Header(sampleRun()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := e.Worker(&w); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := e.Flush(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 }

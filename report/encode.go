@@ -39,8 +39,8 @@ type Trailer struct {
 }
 
 // Encoder writes one report as a stream: Header, Worker for every worker,
-// Trailer, Close. It holds one worker at a time. Its first error ends it: every
-// later call returns the same error. Not for concurrent use.
+// Trailer, Close. It holds one worker at a time. The first error of the underlying
+// writer ends it: every later call returns the same. Not for concurrent use.
 type Encoder struct {
 	mode      cbor.EncMode
 	zw        *zstd.Encoder
