@@ -103,6 +103,17 @@ func (d *decoder) text(to *string) func(*node, string) {
 	}
 }
 
+func (d *decoder) boolean(to *bool) func(*node, string) {
+	return func(n *node, path string) {
+		v, ok := n.value.(bool)
+		if !ok {
+			d.errorf(n, path, "is %s, want true or false", describe(n))
+			return
+		}
+		*to = v
+	}
+}
+
 func (d *decoder) integer(lo, hi int64, to func(int64)) func(*node, string) {
 	return func(n *node, path string) {
 		v, ok := n.value.(int64)
@@ -185,6 +196,7 @@ func (d *decoder) spec(n *node, s *Spec) {
 		field{"duration", d.duration(&s.Duration)},
 		field{"deadline", d.duration(&s.Deadline)},
 		field{"clone_mode", d.text(&s.CloneMode)},
+		field{"samples", d.boolean(&s.Samples)},
 		field{"groups", func(n *node, path string) {
 			d.list(n, path, func(_ int, n *node, path string) {
 				s.Groups = append(s.Groups, Group{})

@@ -14,7 +14,17 @@ type Spec struct {
 	Duration  Duration `json:"duration,omitempty"`   // of the work loops; default 5s, 1ms to 24h
 	Deadline  Duration `json:"deadline,omitempty"`   // from opening the gate to the last report; default Duration + 30s
 	CloneMode string   `json:"clone_mode,omitempty"` // fork (default) or thread
+	Samples   bool     `json:"samples,omitempty"`    // keep raw samples of every latency in the report
 	Groups    []Group  `json:"groups"`               // 1 to 1024
+}
+
+// Workers is the number of workers of all groups.
+func (s *Spec) Workers() int {
+	n := 0
+	for i := range s.Groups {
+		n += s.Groups[i].Workers
+	}
+	return n
 }
 
 // Group is a number of workers that run the same work with the same set-up.

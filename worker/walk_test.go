@@ -21,17 +21,19 @@ const program = "github.com/guestinit/guestinit/cmd/guestinit"
 // allowedRuntime are the symbols of the Go runtime that code outside it may
 // call, with the reason.
 var allowedRuntime = map[string]string{
-	"runtime.memmove":              "assembly, touches only its arguments and CPU feature flags",
-	"runtime.memclrNoHeapPointers": "assembly, as memmove",
-	"runtime.memequal":             "assembly, as memmove",
-	"runtime.duffzero":             "assembly, writes zeros",
-	"runtime.duffcopy":             "assembly, copies",
-	"runtime.morestack":            "a full stack: faults on the zero g, and is reported as a stack overflow",
-	"runtime.morestack_noctxt":     "as morestack",
-	"runtime.panicBounds":          "a bounds check that failed: faults on the zero g, and is reported as a panic",
-	"runtime.panicIndex":           "as panicBounds",
-	"runtime.panicdivide":          "as panicBounds",
-	"runtime.panicshift":           "as panicBounds",
+	"runtime.memmove":                "assembly, touches only its arguments and CPU feature flags",
+	"runtime.memclrNoHeapPointers":   "assembly, as memmove",
+	"runtime.memequal":               "assembly, as memmove",
+	"runtime.duffzero":               "assembly, writes zeros",
+	"runtime.duffcopy":               "assembly, copies",
+	"runtime.morestack":              "a full stack: faults on the zero g, and is reported as a stack overflow",
+	"runtime.morestack_noctxt":       "as morestack",
+	"runtime.panicBounds":            "a bounds check that failed: faults on the zero g, and is reported as a panic",
+	"runtime.panicIndex":             "as panicBounds",
+	"runtime.panicdivide":            "as panicBounds",
+	"runtime.panicshift":             "as panicBounds",
+	"runtime.panicunsafeslicelen":    "as panicBounds",
+	"runtime.panicunsafeslicenilptr": "as panicBounds",
 }
 
 // allowedIndirect are the functions that may call through a register, with what
