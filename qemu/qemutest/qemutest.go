@@ -86,7 +86,7 @@ func Kernel(t testing.TB, steps ...Step) string {
 		code = append(code, s.code(loadAddress+uint32(len(code)))...)
 	}
 	code = append(code, 0xfa, 0xf4, 0xeb, 0xfd)
-	path := filepath.Join(t.TempDir(), "kernel")
+	path := filepath.Join(t.TempDir(), "tiny.elf")
 	if err := os.WriteFile(path, elf(code), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,328 @@
+package launch
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/guestinit/guestinit/guest/cmdline"
+	"github.com/guestinit/guestinit/initramfs"
+	"github.com/guestinit/guestinit/kernel"
+	"github.com/guestinit/guestinit/qemu"
+	"github.com/guestinit/guestinit/report"
+)
+
+// Result is what a run left.
+type Result struct {
+	// Report is there once a guest was started, whole or with what the guest
+	// had sent; its Failures and Verdict say so. Nil after a dry run.
+	Report   *report.Report
+	Command  string // QEMU's command line, to be pasted into a shell after Keep or DryRun
+	Dir      string // directory with image, console, report and command, after Keep or DryRun
+	Kernel   *kernel.Kernel
+	Accel    qemu.Accelerator
+	Attempts int           // boots, at least 1 unless a dry run
+	Console  []byte        // the end of the guest's console
+	Exit     qemu.Exit     // how QEMU ended
+	Took     time.Duration // all of the run
+}
+
+// Run does one run, and takes what it takes but never longer than the deadlines
+// of o allow. Its error is always an *Error, and the Result is there beside it as
+// far as it goes; neither is there without the other being looked at: a
+// guest whose kernel oopsed and that still reported has both.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	r := &runner{o: o, start: time.Now(), res: &Result{}}
+	err := r.run(ctx)
+	r.res.Took = time.Since(r.start)
+	if r.image != nil {
+		r.image.Close()
+	}
+	return r.res, wrap(Setup, "run the guest", err)
+}
+
+// runner is the state of one Run.
+type runner struct {
+	o     Options
+	start time.Time
+	res   *Result
+
+	specJSON []byte
+	config   qemu.Config // of every attempt, but for the accelerator
+	image    *os.File
+	version  qemu.Version
+	prober   qemu.Prober
+	notes    []string
+	bootMs   map[string]float64
+
+	emitting sync.Mutex // held while Options.Progress runs
+}
+
+func (r *runner) run(ctx context.Context) error {
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	ctx, cancel := r.o.withTotal(ctx)
+	defer cancel()
+	plan, err := r.pack(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return interrupted(ctx)
+		}
+		return err
+	}
+	if r.o.DryRun {
+		return nil
+	}
+	return r.attempts(ctx, plan)
+}
+
+// prepare checks the options and everything that needs no time.
+func (r *runner) prepare() (err error) {
+	if r.o, err = r.o.withDefaults(); err != nil {
+		return err
+	}
+	if r.o.Spec != nil {
+		// What the guest would refuse is refused here, where the user sees it.
+		if err := r.o.Spec.Validate(); err != nil {
+			return &Error{Class: Usage, Msg: "the spec is not valid", Err: err}
+		}
+		if r.specJSON, err = r.o.Spec.JSON(); err != nil {
+			return &Error{Class: Usage, Msg: "encode spec", Err: err}
+		}
+	}
+	cache, err := kernel.CacheDir()
+	if err != nil {
+		r.notes = append(r.notes, err.Error()) // a run without a cache is a slow run, no more
+	}
+	r.prober = qemu.Prober{CacheDir: cache}
+	return nil
+}
+
+// pack finds the parts of the machine and puts them together. QEMU's version
+// and the choice of accelerator are found while the image is built.
+func (r *runner) pack(ctx context.Context) ([]qemu.Accelerator, error) {
+	binary, err := qemu.FindBinary(r.o.QEMU)
+	if err != nil {
+		return nil, &Error{Class: Setup, Msg: "no QEMU", Err: err}
+	}
+	var plan []qemu.Accelerator
+	var planErr error
+	var planned sync.WaitGroup
+	planned.Go(func() {
+		if r.version, planErr = qemu.ProbeVersion(ctx, binary); planErr == nil {
+			plan, planErr = r.plan(ctx)
+		}
+	})
+	err = r.build(binary)
+	planned.Wait()
+	if err == nil && planErr != nil {
+		err = wrap(Setup, "use QEMU", planErr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.res.Accel = plan[0]
+	return plan, r.command(plan[0])
+}
+
+// plan lists the accelerators to try, the best one first.
+func (r *runner) plan(ctx context.Context) ([]qemu.Accelerator, error) {
+	kind, thread, err := parseAccel(r.o.Accel)
+	if err != nil {
+		return nil, err
+	}
+	kinds := []string{kind}
+	if kind == "" {
+		kinds = []string{qemu.TCG}
+		if p := r.prober.Probe(ctx); p.Usable {
+			kinds = []string{qemu.KVM, qemu.TCG}
+		} else {
+			r.notes = append(r.notes, "KVM is not used: "+p.Reason)
+		}
+	}
+	var plan []qemu.Accelerator
+	for _, k := range kinds {
+		a, err := qemu.NewAccelerator(k, thread, r.version)
+		if err != nil {
+			return nil, err
+		}
+		plan = append(plan, a)
+	}
+	if last := plan[len(plan)-1]; last.Thread == qemu.Multi {
+		single, err := qemu.NewAccelerator(qemu.TCG, qemu.Single, r.version)
+		if err != nil {
+			return nil, err
+		}
+		plan = append(plan, single)
+	}
+	return plan, nil
+}
+
+// build finds the kernel and builds the image and the configuration.
+func (r *runner) build(binary string) error {
+	k, err := kernel.Find(r.o.Kernel, r.o.Modules)
+	if err != nil {
+		return &Error{Class: Setup, Msg: "no kernel to boot", Err: err}
+	}
+	r.res.Kernel = k
+	image, err := k.Vmlinux()
+	if err != nil {
+		image = k.Image
+		r.notes = append(r.notes, fmt.Sprintf("the kernel unpacks itself in the guest: %v", err))
+	}
+	r.emit(Event{Stage: StageKernel, Text: fmt.Sprintf("%s (%s)", k.Release, k.Image)})
+	if err := r.keep(); err != nil {
+		return &Error{Class: Setup, Msg: "keep the run", Err: err}
+	}
+	// A guest started by hand has nobody at the other end of the link.
+	line := kernelLine{link: cmdline.LinkSerial, deadline: guestDeadline(r.o.Timeout), user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecLink}
+	if r.o.DryRun {
+		line.link, line.fallback, line.deadline = cmdline.LinkNone, cmdline.SpecImage, 0
+	}
+	text, inline, err := line.build()
+	if err != nil {
+		return wrap(Usage, "build the kernel command line", err)
+	}
+	r.config = qemu.Config{
+		Binary: binary, Kernel: image, Append: text,
+		Initrd: filepath.Join(r.res.Dir, keepImage), Link: filepath.Join(r.res.Dir, keepLink),
+		MemoryMiB: r.o.MemoryMiB, CPUs: r.o.CPUs,
+	}
+	io := initramfs.Options{Init: r.o.Init, Kernel: k, Features: []string{"serial"}, Files: r.o.Files}
+	if r.o.DryRun && !inline {
+		io.Spec = r.specJSON
+	}
+	return r.buildImage(io)
+}
+
+func (r *runner) buildImage(o initramfs.Options) error {
+	start := time.Now()
+	path := ""
+	if r.res.Dir != "" {
+		path = r.config.Initrd
+	}
+	f, m, err := writeImage(path, o)
+	if err != nil {
+		return &Error{Class: Setup, Msg: "pack the image", Err: err}
+	}
+	r.image = f
+	r.notes = append(r.notes, m.Notes...)
+	took := time.Since(start)
+	r.bootMs = map[string]float64{"image": ms(took)}
+	r.emit(Event{Stage: StageImage, Text: fmt.Sprintf("%.1f MB, %d modules, in %v", float64(m.Bytes)/1e6, len(m.Modules), took.Round(time.Millisecond))})
+	return nil
+}
+
+// keep makes the directory of a run that is to be kept.
+func (r *runner) keep() (err error) {
+	if r.o.Keep || r.o.DryRun {
+		r.res.Dir, err = keepDir(r.specJSON)
+	}
+	return err
+}
+
+// command fixes the command line of accelerator a in the result.
+func (r *runner) command(a qemu.Accelerator) error {
+	c := r.config
+	c.Accel = a
+	if err := c.Validate(); err != nil {
+		return &Error{Class: Usage, Msg: "configure QEMU", Err: err}
+	}
+	r.res.Accel, r.res.Command = a, c.Command()
+	if r.res.Dir == "" {
+		return nil
+	}
+	if err := keepScript(r.res.Dir, r.res.Command); err != nil {
+		return &Error{Class: Setup, Msg: "keep the run", Err: err}
+	}
+	return nil
+}
+
+// attempts boots the guest, and boots it again under the next accelerator if
+// it never reached /init.
+func (r *runner) attempts(ctx context.Context, plan []qemu.Accelerator) error {
+	for i, a := range plan {
+		if err := r.command(a); err != nil {
+			return err
+		}
+		r.res.Attempts++
+		r.emit(Event{Stage: StageBoot, Text: fmt.Sprintf("QEMU %s, %s, %d CPUs, %d MiB", r.version, a, r.config.CPUs, r.config.MemoryMiB)})
+		e, err := r.boot(ctx, a)
+		if err != nil {
+			return err
+		}
+		if e.stalled != "" && i+1 < len(plan) && ctx.Err() == nil {
+			r.giveUp(a, plan[i+1], e)
+			continue
+		}
+		return r.finish(e)
+	}
+	return &Error{Class: Setup, Msg: "no accelerator to try"}
+}
+
+func (r *runner) giveUp(a, next qemu.Accelerator, e *ended) {
+	note := fmt.Sprintf("boot %d under %s was given up (%s); tried again under %s", r.res.Attempts, a, e.stalled, next)
+	r.notes = append(r.notes, note)
+	r.emit(Event{Stage: StageRetry, Text: note})
+	if a.Kind != qemu.KVM {
+		return
+	}
+	if err := r.prober.Distrust("it failed a guest: " + e.stalled); err != nil {
+		r.notes = append(r.notes, err.Error())
+	}
+}
+
+// finish completes the report with what the host knows and judges it.
+func (r *runner) finish(e *ended) error {
+	r.res.Console, r.res.Exit, r.res.Report = e.console, e.exit, e.rep
+	failure := diagnose(e.facts)
+	rep := e.rep
+	rep.Run.Accelerator, rep.Run.QEMUVersion = r.res.Accel.String(), r.version.String()
+	rep.Run.BootAttempts = r.res.Attempts
+	if rep.Run.Link == "" {
+		rep.Run.Link = cmdline.LinkSerial
+	}
+	if h := e.out.Hello; h != nil && rep.Run.KernelRelease == "" {
+		rep.Run.KernelRelease, rep.Run.Machine, rep.Run.Version = Printable(h.KernelRelease), Printable(h.Machine), Printable(h.Version)
+	}
+	if rep.Run.Name == "" {
+		rep.Run.Name = r.o.Spec.Name
+	}
+	if rep.Run.BootMs == nil {
+		rep.Run.BootMs = map[string]float64{}
+	}
+	for _, from := range []map[string]float64{r.bootMs, e.bootMs} {
+		for stage, v := range from {
+			rep.Run.BootMs[stage] = v
+		}
+	}
+	rep.Notes = append(rep.Notes, r.notes...)
+	rep.Notes = append(rep.Notes, e.notes...)
+	rep.Notes = append(rep.Notes, consoleNotes(e.findings)...)
+	if failure != nil {
+		failure.Console, failure.Command = e.console, r.res.Command
+		rep.Failures = append([]string{failure.Error()}, rep.Failures...)
+	}
+	rep.Aggregate(groupInfos(r.o.Spec))
+	rep.Judge()
+	r.emit(Event{Stage: StageReport, Text: fmt.Sprintf("%d workers, verdict %s", len(rep.Workers), rep.Verdict)})
+	if failure != nil {
+		return failure
+	}
+	return nil
+}
+
+// emit passes an event on.
+func (r *runner) emit(e Event) {
+	if r.o.Progress == nil {
+		return
+	}
+	r.emitting.Lock()
+	defer r.emitting.Unlock()
+	e.At = time.Since(r.start)
+	r.o.Progress(e)
+}
