@@ -105,7 +105,9 @@ func (a *arena) fillGroup(p *groupPlan, l slabLayout, at uintptr, samples uint64
 		}
 		s.Wake, s.Cost, s.Timer = offset(l.wake), offset(l.cost), offset(l.timer)
 		s.Region = regions + uintptr(i/set)*regionSize
-		s.Setup = p.setup
+		if p.setup.Steps != 0 {
+			s.Setup = p.setup // touches further pages of the slab
+		}
 		if p.random != nil {
 			if err := drawCPUs(&s.Setup, p.random.From, p.random.Count); err != nil {
 				return 0, err

@@ -1,0 +1,84 @@
+# guestinit. `make help` lists the targets.
+
+GO      ?= go
+BIN     := bin/guestinit
+KERNELS := 6.1 6.12 7.2
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.release=$(VERSION)
+
+# Workers run outside the Go runtime; cgo has no part in any of it.
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+
+##@ First steps
+
+.PHONY: demo
+demo: build deps kernel-any ## boot a real kernel and run examples/quickstart.yaml there
+	$(BIN) run examples/quickstart.yaml
+
+.PHONY: test
+test: check deps kernels ## all checks and tests, boots of all three kernels included
+	$(GO) test -timeout 14m ./...
+
+##@ Building
+
+.PHONY: build
+build: ## write the static binary to bin/guestinit
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/guestinit
+
+.PHONY: build-arm64
+build-arm64: ## compile and vet everything for arm64, assembly included
+	GOARCH=arm64 $(GO) build ./...
+	GOARCH=arm64 $(GO) vet ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+##@ Checking
+
+.PHONY: check
+check: build build-arm64 ## format, vet, shell scripts, binary size, both architectures
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt wants: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod verify >/dev/null
+	scripts/install-tools.sh shellcheck
+	shellcheck scripts/*.sh .ci/run
+	scripts/check-binary.sh $(BIN)
+
+.PHONY: check-all
+check-all: test ## everything, and the long matrix: 100 boots in a row, fuzzing
+	GUESTINIT_LONG=1 $(GO) test -timeout 60m -run 'Long' -v ./e2e
+	scripts/fuzz.sh 30s
+
+##@ Measuring
+
+.PHONY: bench
+bench: bench-spawn bench-boot ## all benchmarks, each side by side with what it is compared with
+
+.PHONY: bench-spawn
+bench-spawn: build ## births of workers against a C program that forks and a Go program that re-executes itself
+	$(GO) run ./internal/bench/spawn
+
+.PHONY: bench-boot
+bench-boot: build deps kernels ## boots of guestinit against minimal C and Go programs as /init, all three kernels
+	$(GO) run ./internal/bench/boot $(KERNELS)
+
+##@ What the tests need
+
+.PHONY: deps
+deps: ## install QEMU, cpio, compressors and shellcheck from Debian packages, if missing
+	scripts/install-tools.sh qemu-system-x86_64 cpio shellcheck xz zstd
+
+.PHONY: kernels
+kernels: build ## fetch the kernels of the tests into the user's cache, if missing
+	@for k in $(KERNELS); do $(BIN) kernel fetch $$k >/dev/null || exit; done
+
+.PHONY: kernel-any
+kernel-any: build
+	@test -n "$$GUESTINIT_KERNEL" || test -n "$$($(BIN) kernel list 2>/dev/null)" || $(BIN) kernel fetch
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

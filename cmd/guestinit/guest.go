@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/guestinit/guestinit/guest"
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/scenario"
+	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/vsock"
+)
+
+// runInGuest is the workload of a guest: the spec through the pipeline, the
+// report to the host.
+func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
+	s, err := spec.ParseJSON(specJSON)
+	if err == nil {
+		err = scenario.Validate(s)
+	}
+	if err != nil {
+		return &guest.Error{Status: vsock.StatusSpec, Err: err}
+	}
+	res, err := scenario.Run(ctx, s, env.Run, scenario.Sink{
+		Samples:  s.Samples,
+		Begin:    env.Sink.Header,
+		Worker:   env.Sink.Worker,
+		Progress: func(_ time.Duration, groups []scenario.Progress) { _ = env.Event(progressEvent(groups)) },
+	})
+	if err != nil {
+		return err
+	}
+	return env.Sink.Trailer(report.Trailer{
+		WorkerCount: s.Workers(),
+		Run:         res.Run,
+		Notes:       append(env.Notes, res.Notes...),
+		Failures:    res.Failures,
+	})
+}
+
+func progressEvent(groups []scenario.Progress) vsock.Event {
+	e := vsock.Event{Kind: vsock.EventProgress}
+	for i, g := range groups {
+		e.Groups = append(e.Groups, vsock.GroupProgress{Index: i, Alive: g.Alive, Iterations: g.Iterations})
+	}
+	return e
+}

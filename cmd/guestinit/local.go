@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/guestinit/guestinit/launch"
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/scenario"
+	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/vsock"
+)
+
+// interruptible returns a context that ends on SIGINT and SIGTERM. A second
+// signal ends the program at once.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop()
+	}()
+	return ctx, stop
+}
+
+func setUpLocal(fs *flag.FlagSet) func([]string, streams) int {
+	var out output
+	out.flags(fs)
+	return func(args []string, io streams) int {
+		s, err := readSpec(args, io.in)
+		if err != nil {
+			return fail(io, launch.Usage, err)
+		}
+		s.Samples = s.Samples || out.samples
+		ctx, stop := interruptible()
+		defer stop()
+		r, err := runLocal(ctx, s, io)
+		if err != nil {
+			err = &launch.Error{Class: launch.Setup, Msg: "run workload", Err: err}
+		}
+		return out.finish(r, err, io)
+	}
+}
+
+// runLocal runs the spec on this machine.
+func runLocal(ctx context.Context, s *spec.Spec, io streams) (*report.Report, error) {
+	isTerminal, _ := terminal(io.err)
+	show := launch.NewProgress(io.err, isTerminal)
+	begin := time.Now()
+	r := &report.Report{SchemaVersion: report.SchemaVersion}
+	res, err := scenario.Run(ctx, s, report.Run{Version: version(), Accelerator: "none", Link: "none"}, scenario.Sink{
+		Samples: s.Samples,
+		Begin: func(report.Run) error {
+			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: fmt.Sprintf("%d workers run for %v", s.Workers(), s.Duration)})
+			return nil
+		},
+		Progress: func(_ time.Duration, groups []scenario.Progress) {
+			e := launch.Event{Stage: launch.StageProgress, At: time.Since(begin)}
+			for i, g := range groups {
+				e.Groups = append(e.Groups, vsock.GroupProgress{Index: i, Alive: g.Alive, Iterations: g.Iterations})
+			}
+			show(e)
+		},
+		Worker: func(w *report.Worker) error {
+			r.Workers = append(r.Workers, *w)
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	show(launch.Event{Stage: launch.StageReport, At: time.Since(begin), Text: fmt.Sprintf("%d workers", len(r.Workers))})
+	r.Run, r.Notes, r.Failures = res.Run, res.Notes, res.Failures
+	r.Aggregate(scenario.GroupInfos(s))
+	r.Judge()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return r, errors.New("interrupted; the report covers the time until then")
+	}
+	return r, nil
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/guestinit/guestinit/launch"
+	"github.com/guestinit/guestinit/report"
+)
+
+func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
+	var o launch.Options
+	var out output
+	var files fileList
+	out.flags(fs)
+	memory := fs.String("memory", "", "guest memory, `SIZE` in MiB or with M or G (default 512M, more for thousands of workers)")
+	fs.StringVar(&o.Kernel, "kernel", "", "kernel `PATH`: bzImage, vmlinux, or a directory with boot/vmlinuz-* and lib/modules\n(default $GUESTINIT_KERNEL, then the newest in the cache, then the running kernel)")
+	fs.StringVar(&o.Modules, "modules", "", "`DIR` with the kernel's modules (lib/modules/RELEASE)")
+	fs.IntVar(&o.CPUs, "cpus", 0, "number of guest CPUs (default 2, more if the spec names higher ones)")
+	fs.StringVar(&o.Accel, "accel", "auto", "auto, kvm, tcg, tcg,thread=single or tcg,thread=multi")
+	fs.DurationVar(&o.Timeout, "timeout", 0, "end the whole run after this time (default: boot, the spec's deadline and 30s)")
+	fs.StringVar(&o.ConsoleFile, "console", "", "write the guest's console to `FILE`")
+	fs.StringVar(&o.Append, "append", "", "further kernel command line `WORDS`")
+	fs.StringVar(&o.QEMU, "qemu", "", "QEMU `PATH` (default qemu-system-x86_64)")
+	fs.BoolVar(&o.DryRun, "dry-run", false, "boot nothing: write the image and print the QEMU command")
+	fs.BoolVar(&o.Keep, "keep", false, "keep image, spec, console and report of the run in a directory")
+	fs.Var(&files, "file", "add `SRC[:DST]` to the image, with the libraries it needs; can be repeated")
+	return func(args []string, io streams) int {
+		s, err := readSpec(args, io.in)
+		if err == nil {
+			o.MemoryMiB, err = parseMemory(*memory)
+		}
+		if err != nil {
+			return fail(io, launch.Usage, err)
+		}
+		s.Samples = s.Samples || out.samples
+		o.Spec, o.Samples, o.Files = s, s.Samples, files
+		isTerminal, _ := terminal(io.err)
+		o.Progress = launch.NewProgress(io.err, isTerminal)
+		ctx, stop := interruptible()
+		defer stop()
+		res, err := launch.Run(ctx, o)
+		var r *report.Report
+		if res != nil {
+			r = res.Report
+			if o.DryRun && err == nil {
+				fmt.Fprintln(io.out, res.Command)
+				return launch.StatusPass
+			}
+		}
+		return out.finish(r, err, io)
+	}
+}
+
+// parseMemory reads a size: a number of MiB, or one with M or G. Empty is 0, the
+// default.
+func parseMemory(s string) (mib int, err error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, unit := s, 1
+	if n, ok := strings.CutSuffix(strings.ToUpper(s), "G"); ok {
+		number, unit = n, 1024
+	} else if n, ok := strings.CutSuffix(strings.ToUpper(s), "M"); ok {
+		number = n
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n <= 0 || n > 1<<20/unit {
+		return 0, fmt.Errorf("memory: %q is no size, write MiB or use M or G: 512, 512M, 2G", s)
+	}
+	return n * unit, nil
+}
