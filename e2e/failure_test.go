@@ -1,0 +1,98 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const shortSpec = "version: 1\nduration: 300ms\ngroups: [{workers: 1, work: spin_wait}]\n"
+
+// TestGuestFailures breaks guests: each ends with its exit status and a message
+// that names the cause.
+func TestGuestFailures(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		spec   string
+		status int
+		stderr []string
+	}{
+		{"no init", []string{"--append", "rdinit=/nowhere root=/dev/nowhere"}, shortSpec, 3, []string{"panic"}},
+		{"deadline", []string{"--timeout", "4s"}, strings.Replace(shortSpec, "300ms", "60s", 1), 4, []string{"4s"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := append([]string{"run", "--kernel", kernelDir(t, "6.12"), "--accel", "tcg"}, c.args...)
+			guestinit(t, c.spec, append(args, "-")...).want(t, c.status, c.stderr...)
+		})
+	}
+}
+
+// TestRefusals makes requests that cannot be met.
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		stdin  string
+		status int
+		stderr string
+	}{
+		{"no command", nil, "", 2, ""},
+		{"unknown command", []string{"rum"}, "", 2, `did you mean "run"?`},
+		{"unknown flag", []string{"run", "--kernle", "x"}, "", 2, "kernle"},
+		{"garbage spec", []string{"run", "-"}, "\x00\xff{{{", 2, "stdin"},
+		{"unknown type", []string{"local", "-"}, strings.Replace(shortSpec, "spin_wait", "spin_wiat", 1), 2, `did you mean "spin_wait"?`},
+		{"missing spec", []string{"local", "/nonexistent.yaml"}, "", 2, "/nonexistent.yaml"},
+		{"missing kernel", []string{"run", "--kernel", "/nonexistent", "-"}, shortSpec, 5, "/nonexistent"},
+		{"missing QEMU", []string{"run", "--qemu", "/nonexistent/qemu", "-"}, shortSpec, 5, "/nonexistent/qemu"},
+		{"KVM where there is none", []string{"run", "--accel", "kvn", "-"}, shortSpec, 2, "kvn"},
+		{"odd memory", []string{"run", "--memory", "lots", "-"}, shortSpec, 2, "lots"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			guestinit(t, c.stdin, c.args...).want(t, c.status, c.stderr)
+		})
+	}
+}
+
+// TestNoKernelAnywhere has an empty cache and no kernel of the machine's own.
+func TestNoKernelAnywhere(t *testing.T) {
+	if files, _ := filepath.Glob("/boot/vmlinuz-*"); len(files) > 0 {
+		t.Skip("this machine has kernels in /boot; run in a container without")
+	}
+	env := []string{"GUESTINIT_KERNEL=", "GUESTINIT_CACHE=" + t.TempDir()}
+	guestinitEnv(t, env, shortSpec, "run", "-").want(t, 5, "guestinit kernel fetch")
+}
+
+// TestOutputs checks where data and messages go.
+func TestOutputs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	r := guestinit(t, shortSpec, "local", "--json", file, "-")
+	r.want(t, 0)
+	if !strings.Contains(r.stdout, "PASS") || !strings.Contains(r.stdout, "spin_wait") {
+		t.Errorf("the table is\n%s", r.stdout)
+	}
+	if data, err := os.ReadFile(file); err != nil || !strings.Contains(string(data), `"verdict": "pass"`) {
+		t.Errorf("the JSON file: %v\n%.500s", err, data)
+	}
+	if help := guestinit(t, "", "run", "--help"); help.status != 0 || !strings.Contains(help.stdout, "-dry-run") {
+		t.Errorf("help: %+v", help)
+	}
+	if types := guestinit(t, "", "types", "--json"); types.status != 0 || !strings.Contains(types.stdout, `"name": "futex_ping_pong"`) {
+		t.Errorf("types: %+v", types)
+	}
+	if ok := guestinit(t, shortSpec, "spec", "validate", "-"); ok.status != 0 || !strings.Contains(ok.stdout, "ok") {
+		t.Errorf("validate: %+v", ok)
+	}
+}
+
+// TestFaultLocally has the same failure on this machine, without a VM.
+func TestFaultLocally(t *testing.T) {
+	r := guestinit(t, "version: 1\nduration: 500ms\ngroups: [{workers: 2, work: {type: fault_injection, kind: exit}}]\n", "local", "--json", "-", "-")
+	r.want(t, 1)
+	for _, w := range r.report(t).Workers {
+		if w.ExitInfo == nil || w.ExitInfo.Code != 3 {
+			t.Errorf("exit info %+v", w.ExitInfo)
+		}
+	}
+}
