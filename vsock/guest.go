@@ -23,8 +23,9 @@ type Guest struct {
 	r       *Reader
 	w       *Writer
 
-	mu  sync.Mutex
-	bye bool // guarded by mu: Bye was sent
+	mu   sync.Mutex
+	bye  bool // guarded by mu: Bye was sent
+	left bool // guarded by mu: the host has ended the conversation
 }
 
 // NewGuest returns the guest's end on a stream. Where the stream has
@@ -80,6 +81,9 @@ func (g *Guest) ReceiveSpec(limit int) ([]byte, error) {
 		}
 	})
 	if err != nil {
+		if errors.Is(err, ErrRefused) || errors.Is(err, ErrTorn) {
+			g.hostLeft()
+		}
 		return nil, fmt.Errorf("receive spec: %w", err)
 	}
 	return spec, nil
@@ -141,7 +145,7 @@ func (g *Guest) Bye(b Bye) error {
 func (g *Guest) Close() error { return g.stream.Close() }
 
 // send encodes and writes a message.
-func (g *Guest) send(t FrameType, flags Flags, m any) error {
+func (g *Guest) send(t FrameType, flags Flags, m message) error {
 	b, err := encode(t, m)
 	if err != nil {
 		return err
@@ -149,7 +153,20 @@ func (g *Guest) send(t FrameType, flags Flags, m any) error {
 	return g.write(t, flags, b)
 }
 
+// hostLeft makes all writes fail at once instead of by their timeout.
+func (g *Guest) hostLeft() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left = true
+}
+
 func (g *Guest) write(t FrameType, flags Flags, payload []byte) error {
+	g.mu.Lock()
+	left := g.left
+	g.mu.Unlock()
+	if left {
+		return fmt.Errorf("write %v frame: the host has left the link: %w", t, io.ErrClosedPipe)
+	}
 	return g.bounded(writeDeadline, g.timeout, func() error {
 		return g.w.WriteFrame(t, flags, payload)
 	})

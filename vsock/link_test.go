@@ -110,7 +110,7 @@ func frames(t *testing.T, list ...any) []byte {
 	return b
 }
 
-func mustEncode(t *testing.T, m any) []byte {
+func mustEncode(t *testing.T, m message) []byte {
 	t.Helper()
 	b, err := encode(0, m)
 	if err != nil {
@@ -250,12 +250,18 @@ func TestReceiveSpecErrors(t *testing.T) {
 				theirs.Write(tt.in)
 				theirs.Close()
 			}()
-			spec, err := NewGuest(ours).ReceiveSpec(100)
+			g := NewGuest(ours)
+			spec, err := g.ReceiveSpec(100)
 			if !errors.Is(err, tt.want) || (tt.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			if err == nil && len(spec) != 100 {
 				t.Errorf("got %d bytes", len(spec))
+			}
+			if errors.Is(err, ErrRefused) || errors.Is(err, ErrTorn) {
+				if err := g.Event(Event{}); !errors.Is(err, io.ErrClosedPipe) || !strings.Contains(err.Error(), "has left") {
+					t.Errorf("event to a host that is gone: %v", err)
+				}
 			}
 			ours.Close()
 		})

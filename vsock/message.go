@@ -27,7 +27,7 @@ type Hello struct {
 	KernelRelease string             `cbor:"kernel_release"` // uname -r
 	Machine       string             `cbor:"machine"`        // uname -m
 	NeedSpec      bool               `cbor:"need_spec"`      // the host is to send the spec now
-	BootMs        map[string]float64 `cbor:"boot_ms,omitempty"`
+	BootMs        map[string]float64 `cbor:"boot_ms"`
 }
 
 // The kinds of Event. A receiver ignores kinds it does not know.
@@ -41,7 +41,7 @@ const (
 // Event is something that happened in the guest.
 type Event struct {
 	Kind   string          `cbor:"kind"`
-	Text   string          `cbor:"text,omitempty"`
+	Text   string          `cbor:"text"`
 	AtNs   int64           `cbor:"at_ns"` // CLOCK_BOOTTIME of the guest
 	Groups []GroupProgress `cbor:"groups,omitempty"`
 }
@@ -66,22 +66,13 @@ const (
 // Bye ends the conversation.
 type Bye struct {
 	Status int    `cbor:"status"`
-	Text   string `cbor:"text,omitempty"` // the cause, when Status is not StatusDone
+	Text   string `cbor:"text"` // the cause, when Status is not StatusDone
 }
 
-// codec holds the modes of CBOR; built on first use to keep it out of the
-// guest's start-up.
-type codec struct {
-	enc cbor.EncMode
-	dec cbor.DecMode
-}
-
-var messageCodec = sync.OnceValues(func() (codec, error) {
-	enc, err := cbor.EncOptions{Sort: cbor.SortNone}.EncMode()
-	if err != nil {
-		return codec{}, err
-	}
-	dec, err := cbor.DecOptions{
+// decodeMode limits what an untrusted message may be. It is built on first use,
+// to keep it out of the guest's start-up.
+var decodeMode = sync.OnceValues(func() (cbor.DecMode, error) {
+	return cbor.DecOptions{
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
 		TagsMd:           cbor.TagsForbidden,
@@ -89,24 +80,7 @@ var messageCodec = sync.OnceValues(func() (codec, error) {
 		MaxArrayElements: MaxGroups,
 		MaxMapPairs:      64,
 	}.DecMode()
-	return codec{enc, dec}, err
 })
-
-// encode returns the wire form of a message.
-func encode(t FrameType, m any) ([]byte, error) {
-	c, err := messageCodec()
-	if err != nil {
-		return nil, fmt.Errorf("encode %v: %w", t, err)
-	}
-	b, err := c.enc.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("encode %v: %w", t, err)
-	}
-	if len(b) > MaxMessage {
-		return nil, fmt.Errorf("encode %v: %d bytes, limit %d: %w", t, len(b), MaxMessage, ErrTooLarge)
-	}
-	return b, nil
-}
 
 // decode reads a message of an untrusted peer into m.
 func decode(f Frame, m any) error {
@@ -116,11 +90,11 @@ func decode(f Frame, m any) error {
 	if len(f.Payload) > MaxMessage {
 		return fmt.Errorf("decode %v: %d bytes, limit %d: %w", f.Type, len(f.Payload), MaxMessage, ErrTooLarge)
 	}
-	c, err := messageCodec()
+	mode, err := decodeMode()
 	if err != nil {
 		return fmt.Errorf("decode %v: %w", f.Type, err)
 	}
-	if err := c.dec.Unmarshal(f.Payload, m); err != nil {
+	if err := mode.Unmarshal(f.Payload, m); err != nil {
 		return fmt.Errorf("decode %v: %w: %w", f.Type, ErrCorrupt, err)
 	}
 	return nil
