@@ -60,7 +60,6 @@ func (b *boot) steps() []step {
 		{name: "limits", do: b.raiseLimits},
 		{name: "modules", rescue: true, timed: true, do: b.loadModules},
 		{name: "link", required: true, rescue: true, timed: true, do: b.openLink},
-		{name: "network", do: b.loopbackUp},
 		{name: "spec", required: true, timed: true, do: b.findSpec},
 	}
 }
@@ -151,27 +150,6 @@ func (b *boot) raiseLimits() (string, error) {
 	lim := unix.Rlimit{Cur: openFiles, Max: openFiles}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
 		return "", fmt.Errorf("set RLIMIT_NOFILE to %d: %w", openFiles, err)
-	}
-	return "", nil
-}
-
-// loopbackUp brings lo up, for workers that talk over it.
-func (b *boot) loopbackUp() (string, error) {
-	if b.root != "/" {
-		return "", nil
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return "", fmt.Errorf("bring lo up: socket: %w", err)
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
-	if err != nil {
-		return "", fmt.Errorf("bring lo up: %w", err)
-	}
-	req.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		return "", fmt.Errorf("bring lo up: %w", err)
 	}
 	return "", nil
 }

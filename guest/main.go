@@ -47,7 +47,7 @@ func Main(run RunFunc, o Options) {
 	b := &boot{
 		opts: o,
 		run:  run,
-		sys:  kernel{},
+		sys:  realSystem{},
 		root: "/",
 		con:  newConsole(os.Stdout),
 		dial: openPort,

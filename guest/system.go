@@ -13,15 +13,15 @@ type system interface {
 	Reboot(cmd int) error
 }
 
-// kernel is the system of a real guest.
-type kernel struct{}
+// realSystem is the system of a real guest.
+type realSystem struct{}
 
-func (kernel) Mount(source, target, fstype string, flags uintptr, data string) error {
+func (realSystem) Mount(source, target, fstype string, flags uintptr, data string) error {
 	return unix.Mount(source, target, fstype, flags, data)
 }
-func (kernel) Unmount(target string, flags int) error { return unix.Unmount(target, flags) }
-func (kernel) FinitModule(fd int, params string, flags int) error {
+func (realSystem) Unmount(target string, flags int) error { return unix.Unmount(target, flags) }
+func (realSystem) FinitModule(fd int, params string, flags int) error {
 	return unix.FinitModule(fd, params, flags)
 }
-func (kernel) Sync()                { unix.Sync() }
-func (kernel) Reboot(cmd int) error { return unix.Reboot(cmd) }
+func (realSystem) Sync()                { unix.Sync() }
+func (realSystem) Reboot(cmd int) error { return unix.Reboot(cmd) }
