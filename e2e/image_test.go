@@ -6,6 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/u-root/gobusybox/src/pkg/golang"
+	"github.com/u-root/mkuimage/uimage"
+	"github.com/u-root/mkuimage/uimage/initramfs"
+	"github.com/u-root/uio/llog"
 )
 
 // bootByHand boots an image as somebody does who knows QEMU and has packed it,
@@ -62,5 +67,31 @@ func TestShellTwin(t *testing.T) {
 	}
 	if console := bootByHand(t, "6.1", image, "guestinit.link=none guestinit.spec=image"); !strings.Contains(console, "yield_heavy") || !strings.Contains(console, "done status=0") {
 		t.Errorf("the console shows\n%s", console)
+	}
+}
+
+// TestURootImage boots an image that u-root's own builder made, as
+// `u-root -files guestinit:bbin/guestinit -initcmd=/bbin/guestinit` does.
+func TestURootImage(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "uroot.cpio")
+	if err := uimage.Create(llog.Test(t),
+		uimage.WithReplaceEnv(golang.Default(golang.DisableCGO())),
+		uimage.WithTempDir(t.TempDir()),
+		uimage.WithBaseArchive(uimage.DefaultRamfs()),
+		uimage.WithFiles(program+":bbin/guestinit"),
+		uimage.WithInit("/bbin/guestinit"),
+		uimage.WithOutput(&initramfs.CPIOFile{Path: image}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	r := guestinit(t, "", "run", "--kernel", kernelDir(t, "6.12"), "--dry-run", writeSpec(t, shortSpec))
+	r.want(t, 0)
+	_, words, _ := strings.Cut(r.stdout, "guestinit.spec=")
+	words, _, _ = strings.Cut(words, "'")
+	console := bootByHand(t, "6.12", image, "guestinit.link=none guestinit.spec="+words)
+	for _, want := range []string{"guestinit: start", "spin_wait", "guestinit: done status=0"} {
+		if !strings.Contains(console, want) {
+			t.Errorf("the console does not show %q:\n%s", want, console)
+		}
 	}
 }
