@@ -19,8 +19,8 @@ type attempt struct {
 	r       *runner
 	accel   qemu.Accelerator
 	vm      *qemu.VM
-	link    *liveConn
 	started time.Time
+	heard   atomic.Int64 // when the guest last sent a byte, after started, in nanoseconds
 
 	hello  chan struct{} // closed when the guest said hello
 	served chan served   // the conversation's end
@@ -64,17 +64,13 @@ func (r *runner) boot(ctx context.Context, accel qemu.Accelerator) (*ended, erro
 		return nil, wrap(Setup, "start the guest", err)
 	}
 	a := &attempt{
-		r: r, accel: accel, vm: vm, link: &liveConn{Conn: vm.Link(), since: time.Now()}, started: time.Now(),
+		r: r, accel: accel, vm: vm, started: time.Now(),
 		hello: make(chan struct{}), served: make(chan served, 1),
 	}
-	defer a.link.Close()
 	col := newCollector(files.report, reportLimits(r.o.Spec, r.o.Samples))
 	serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	go func() {
-		out, err := vsock.Serve(serveCtx, a.link, a.handler(col))
-		a.served <- served{out, err}
-	}()
+	go a.serve(serveCtx, a.handler(col))
 
 	cause := a.supervise(ctx)
 	killErr := a.end()
@@ -94,13 +90,27 @@ func (r *runner) boot(ctx context.Context, accel qemu.Accelerator) (*ended, erro
 	return e, nil
 }
 
+// serve has the conversation with the guest, and closes the link once QEMU is
+// gone: a close could overtake the answer to the guest's bye.
+func (a *attempt) serve(ctx context.Context, h vsock.HostHandler) {
+	conn, err := a.r.link.connect(ctx, a.vm)
+	if err != nil {
+		a.served <- served{err: err}
+		return
+	}
+	out, err := vsock.Serve(ctx, &liveConn{conn, a}, h)
+	a.served <- served{out, err}
+	<-a.vm.Done()
+	conn.Close()
+}
+
 // handler passes on what the guest says. It runs in Serve's goroutine.
 func (a *attempt) handler(report io.Writer) vsock.HostHandler {
 	return vsock.HostHandler{
 		Spec: func() []byte { return a.r.specJSON },
 		OnHello: func(h vsock.Hello) {
 			a.toHello = time.Since(a.started)
-			a.r.emit(Event{Stage: StageHello, Text: Printable(fmt.Sprintf("guest is up: kernel %s, guestinit %s", h.KernelRelease, h.Version))})
+			a.r.emit(Event{Stage: StageHello, Text: oneLine(fmt.Sprintf("guest is up: kernel %s, guestinit %s", h.KernelRelease, h.Version))})
 			close(a.hello)
 		},
 		OnEvent: a.event,
@@ -111,9 +121,9 @@ func (a *attempt) handler(report io.Writer) vsock.HostHandler {
 func (a *attempt) event(e vsock.Event) {
 	switch e.Kind {
 	case vsock.EventPhase:
-		a.r.emit(Event{Stage: StagePhase, Text: Printable(e.Text)})
+		a.r.emit(Event{Stage: StagePhase, Text: oneLine(e.Text)})
 	case vsock.EventLog, vsock.EventFatal:
-		a.r.emit(Event{Stage: StageLog, Text: Printable(e.Text)})
+		a.r.emit(Event{Stage: StageLog, Text: oneLine(e.Text)})
 	case vsock.EventProgress:
 		a.r.emit(Event{Stage: StageProgress, Groups: e.Groups})
 	}
@@ -164,7 +174,7 @@ func (a *attempt) supervise(ctx context.Context) *Error {
 			}
 			return &Error{Class: Timeout, Msg: fmt.Sprintf("the run did not end within %v of its boot", a.r.o.total(a.accel))}
 		case <-t.silence.C:
-			if left := a.r.o.Silence - a.link.idle(); left > 0 {
+			if left := a.r.o.Silence - a.idle(); left > 0 {
 				t.silence.Reset(left)
 				continue
 			}
@@ -311,23 +321,22 @@ func interrupted(ctx context.Context) *Error {
 	return &Error{Class: Setup, Msg: "interrupted", Err: context.Cause(ctx)}
 }
 
-// liveConn remembers when its peer last sent something.
+// liveConn notes when its peer sends something.
 type liveConn struct {
 	net.Conn
-	since time.Time
-	last  atomic.Int64 // after since, in nanoseconds
+	a *attempt
 }
 
 // Read is net.Conn's.
 func (c *liveConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
-		c.last.Store(int64(time.Since(c.since)))
+		c.a.heard.Store(int64(time.Since(c.a.started)))
 	}
 	return n, err
 }
 
-// idle is the time since the last byte.
-func (c *liveConn) idle() time.Duration {
-	return time.Since(c.since) - time.Duration(c.last.Load())
+// idle is the time since the guest last sent a byte.
+func (a *attempt) idle() time.Duration {
+	return time.Since(a.started) - time.Duration(a.heard.Load())
 }

@@ -50,9 +50,9 @@ func byeError(f facts) *Error {
 	b := f.out.Bye
 	switch {
 	case b.Status != vsock.StatusDone:
-		text := Printable(b.Text)
+		text := oneLine(b.Text)
 		if text == "" {
-			text = Printable(f.out.Fatal)
+			text = oneLine(f.out.Fatal)
 		}
 		return &Error{Class: byeClass(b.Status), Msg: "the guest gave up: " + text}
 	case !f.out.ReportComplete:
@@ -91,7 +91,7 @@ func endError(f facts) *Error {
 		}
 		return &Error{Class: Setup, Msg: msg}
 	case f.out.Fatal != "":
-		return &Error{Class: Crash, Msg: "the guest gave up: " + Printable(f.out.Fatal)}
+		return &Error{Class: Crash, Msg: "the guest gave up: " + oneLine(f.out.Fatal)}
 	case f.killed:
 		return &Error{Class: Crash, Msg: "the guest closed the host link without saying that it is done" + symptoms(f), Err: f.serveErr}
 	case f.exit.Shutdown == "guest-reset":

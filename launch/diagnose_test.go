@@ -109,12 +109,25 @@ func TestExitStatus(t *testing.T) {
 func TestPrintable(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"plain ünïcode", "plain ünïcode"},
-		{"a\tb\r\n", "a b"},
+		{"a\tb\r\nc\rd\n", "a b\nc·d\n"},
 		{"\x1b]0;title\x07", "·]0;title·"},
 		{"\u009b31m\u202egnp", "·31m·gnp"},
 		{"bad \xff utf-8", "bad \ufffd utf-8"},
 	} {
 		if got := Printable(tt.in); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"", ""},
+		{" one \r\n", "one"},
+		{"one\n\n\ttwo\x1b\nthree", "one; two·; three"},
+		{strings.Repeat("ü", lineMax+1), strings.Repeat("ü", lineMax) + "…"},
+	} {
+		if got := oneLine(tt.in); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.in, got, tt.want)
 		}
 	}

@@ -85,20 +85,23 @@ func (e *Error) Details() string {
 // lastLines returns the last n lines that hold anything, made printable.
 func lastLines(console []byte, n int) []string {
 	var lines []string
-	for line := range strings.Lines(string(console)) {
-		if line = strings.TrimRight(Printable(line), " "); line != "" {
+	for line := range strings.Lines(Printable(string(console))) {
+		if line = strings.TrimRight(line, " \n"); line != "" {
 			lines = append(lines, line)
 		}
 	}
 	return lines[max(0, len(lines)-n):]
 }
 
-// Printable replaces what a terminal would obey: control characters, escape
-// sequences and invalid UTF-8. What a guest says goes through it.
+// Printable replaces what a terminal would obey, control characters, escape
+// sequences and invalid UTF-8, but keeps the lines. What a guest says goes
+// through it.
 func Printable(s string) string {
-	s = strings.TrimRight(s, "\r\n")
+	s = strings.ReplaceAll(s, "\r\n", "\n")
 	return strings.Map(func(r rune) rune {
 		switch {
+		case r == '\n':
+			return r
 		case r == '\t':
 			return ' '
 		case r < 0x20 || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069:
@@ -106,6 +109,24 @@ func Printable(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\ufffd"))
+}
+
+// lineMax is how much of a guest's text stands in one line of ours.
+const lineMax = 1000
+
+// oneLine is Printable for what must be one line.
+func oneLine(s string) string {
+	var parts []string
+	for line := range strings.Lines(Printable(s)) {
+		if line = strings.TrimSpace(line); line != "" {
+			parts = append(parts, line)
+		}
+	}
+	s = strings.Join(parts, "; ")
+	if r := []rune(s); len(r) > lineMax {
+		s = string(r[:lineMax]) + "…"
+	}
+	return s
 }
 
 // ExitStatus returns the exit status of the command for the end of a run: that

@@ -24,6 +24,7 @@ const (
 	StageLog      Stage = "log"      // the guest says something
 	StageProgress Stage = "progress" // counters of the guest
 	StageReport   Stage = "report"   // the report is in
+	StageKeep     Stage = "keep"     // the directory of a kept run
 )
 
 // Event is a step of a run, for whoever watches.

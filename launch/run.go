@@ -31,9 +31,8 @@ type Result struct {
 }
 
 // Run does one run, and takes what it takes but never longer than the deadlines
-// of o allow. Its error is always an *Error, and the Result is there beside it as
-// far as it goes; neither is there without the other being looked at: a
-// guest whose kernel oopsed and that still reported has both.
+// of o allow. Its error is always an *Error. The Result is never nil, and has a
+// Report beside an error too: a guest whose kernel oopsed may still report.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &runner{o: o, start: time.Now(), res: &Result{}}
 	err := r.run(ctx)
@@ -51,6 +50,7 @@ type runner struct {
 	res   *Result
 
 	specJSON []byte
+	link     link
 	config   qemu.Config // of every attempt, but for the accelerator
 	image    *os.File
 	version  qemu.Version
@@ -74,6 +74,9 @@ func (r *runner) run(ctx context.Context) error {
 		}
 		return err
 	}
+	if r.res.Dir != "" {
+		r.emit(Event{Stage: StageKeep, Text: r.res.Dir})
+	}
 	if r.o.DryRun {
 		return nil
 	}
@@ -94,6 +97,7 @@ func (r *runner) prepare() (err error) {
 			return &Error{Class: Usage, Msg: "encode spec", Err: err}
 		}
 	}
+	r.link = newLink(r.o.Link)
 	cache, err := kernel.CacheDir()
 	if err != nil {
 		r.notes = append(r.notes, err.Error()) // a run without a cache is a slow run, no more
@@ -179,7 +183,7 @@ func (r *runner) build(binary string) error {
 		return &Error{Class: Setup, Msg: "keep the run", Err: err}
 	}
 	// A guest started by hand has nobody at the other end of the link.
-	line := kernelLine{link: cmdline.LinkSerial, deadline: guestDeadline(r.o.Timeout), user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecLink}
+	line := kernelLine{link: r.link.name(), deadline: guestDeadline(r.o.Timeout), user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecLink}
 	if r.o.DryRun {
 		line.link, line.fallback, line.deadline = cmdline.LinkNone, cmdline.SpecImage, 0
 	}
@@ -189,10 +193,10 @@ func (r *runner) build(binary string) error {
 	}
 	r.config = qemu.Config{
 		Binary: binary, Kernel: image, Append: text,
-		Initrd: filepath.Join(r.res.Dir, keepImage), Link: filepath.Join(r.res.Dir, keepLink),
-		MemoryMiB: r.o.MemoryMiB, CPUs: r.o.CPUs,
+		Initrd: filepath.Join(r.res.Dir, keepImage), MemoryMiB: r.o.MemoryMiB, CPUs: r.o.CPUs,
 	}
-	io := initramfs.Options{Init: r.o.Init, Kernel: k, Features: []string{"serial"}, Files: r.o.Files}
+	r.link.configure(&r.config, r.res.Dir)
+	io := initramfs.Options{Init: r.o.Init, Kernel: k, Features: []string{r.link.feature()}, Files: r.o.Files}
 	if r.o.DryRun && !inline {
 		io.Spec = r.specJSON
 	}
@@ -281,30 +285,15 @@ func (r *runner) finish(e *ended) error {
 	r.res.Console, r.res.Exit, r.res.Report = e.console, e.exit, e.rep
 	failure := diagnose(e.facts)
 	rep := e.rep
-	rep.Run.Accelerator, rep.Run.QEMUVersion = r.res.Accel.String(), r.version.String()
-	rep.Run.BootAttempts = r.res.Attempts
-	if rep.Run.Link == "" {
-		rep.Run.Link = cmdline.LinkSerial
-	}
-	if h := e.out.Hello; h != nil && rep.Run.KernelRelease == "" {
-		rep.Run.KernelRelease, rep.Run.Machine, rep.Run.Version = Printable(h.KernelRelease), Printable(h.Machine), Printable(h.Version)
-	}
-	if rep.Run.Name == "" {
-		rep.Run.Name = r.o.Spec.Name
-	}
-	if rep.Run.BootMs == nil {
-		rep.Run.BootMs = map[string]float64{}
-	}
-	for _, from := range []map[string]float64{r.bootMs, e.bootMs} {
-		for stage, v := range from {
-			rep.Run.BootMs[stage] = v
-		}
-	}
+	r.describe(&rep.Run, e)
 	rep.Notes = append(rep.Notes, r.notes...)
 	rep.Notes = append(rep.Notes, e.notes...)
 	rep.Notes = append(rep.Notes, consoleNotes(e.findings)...)
 	if failure != nil {
 		failure.Console, failure.Command = e.console, r.res.Command
+		if e.out.ReportBytes == 0 {
+			rep.Failures = nil // of a report that never began; the failure says why
+		}
 		rep.Failures = append([]string{failure.Error()}, rep.Failures...)
 	}
 	rep.Aggregate(groupInfos(r.o.Spec))
@@ -314,6 +303,32 @@ func (r *runner) finish(e *ended) error {
 		return failure
 	}
 	return nil
+}
+
+// describe fills in what the host knows of the run, and what the guest had no
+// time to say.
+func (r *runner) describe(run *report.Run, e *ended) {
+	run.Accelerator, run.QEMUVersion, run.BootAttempts = r.res.Accel.String(), r.version.String(), r.res.Attempts
+	if h := e.out.Hello; h != nil && run.KernelRelease == "" {
+		run.KernelRelease, run.Machine, run.Version = oneLine(h.KernelRelease), oneLine(h.Machine), oneLine(h.Version)
+	}
+	if run.KernelRelease == "" {
+		run.KernelRelease = r.res.Kernel.Release
+	}
+	if run.Link == "" {
+		run.Link = r.link.name()
+	}
+	if run.Name == "" {
+		run.Name = r.o.Spec.Name
+	}
+	if run.BootMs == nil {
+		run.BootMs = map[string]float64{}
+	}
+	for _, from := range []map[string]float64{r.bootMs, e.bootMs} {
+		for stage, v := range from {
+			run.BootMs[stage] = v
+		}
+	}
 }
 
 // emit passes an event on.

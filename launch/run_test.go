@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -287,7 +288,7 @@ func TestProgress(t *testing.T) {
 			t.Errorf("stages %s lack %s", order, want)
 		}
 	}
-	if s := plain.String(); strings.Contains(s, "\x1b") || !strings.Contains(s, "log: red ·[31malert···next") && !strings.Contains(s, "log: red ·[31malert") {
+	if s := plain.String(); strings.Contains(s, "\x1b") || !strings.Contains(s, "log: red ·[31malert·; next\n") {
 		t.Errorf("plain progress %q", s)
 	}
 	if s := terminal.String(); !strings.Contains(s, "\r\x1b[K") || !strings.Contains(s, "2 workers: g0 42") {
@@ -348,6 +349,8 @@ func TestSpecTravels(t *testing.T) {
 func TestKeep(t *testing.T) {
 	o := fakeOptions(t, "pass")
 	o.Keep = true
+	var events []Event
+	o.Progress = func(e Event) { events = append(events, e) }
 	res, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -364,6 +367,9 @@ func TestKeep(t *testing.T) {
 	defer f.Close()
 	if rep, err := report.Decode(f, report.DefaultLimits()); err != nil || len(rep.Workers) != 2 {
 		t.Errorf("kept report: %v", err)
+	}
+	if !slices.ContainsFunc(events, func(e Event) bool { return e.Stage == StageKeep && e.Text == res.Dir }) {
+		t.Errorf("no event names %s: %v", res.Dir, events)
 	}
 	again, err := Run(t.Context(), o)
 	if err != nil || again.Dir == res.Dir {

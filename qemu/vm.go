@@ -293,6 +293,16 @@ func (vm *VM) Quit(ctx context.Context) error { return vm.qmp.Quit(ctx) }
 // Done is closed when QEMU is gone and the console is complete.
 func (vm *VM) Done() <-chan struct{} { return vm.done }
 
+// Wait waits until QEMU is gone, or ctx is.
+func (vm *VM) Wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-vm.done:
+		return vm.Exit(), nil
+	case <-ctx.Done():
+		return Exit{}, fmt.Errorf("wait for QEMU: %w", context.Cause(ctx))
+	}
+}
+
 // Exit says how QEMU ended. It is meaningful after Done.
 func (vm *VM) Exit() Exit {
 	vm.mu.Lock()

@@ -72,12 +72,13 @@ func start(t *testing.T, c Config, o Options) *VM {
 
 func waitDone(t *testing.T, vm *VM) Exit {
 	t.Helper()
-	select {
-	case <-vm.Done():
-	case <-time.After(patience):
-		t.Fatalf("QEMU still runs; console: %q", vm.ConsoleTail())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	exit, err := vm.Wait(ctx)
+	if err != nil {
+		t.Fatalf("%v; console: %q", err, vm.ConsoleTail())
 	}
-	return vm.Exit()
+	return exit
 }
 
 // waitConsole waits until the watch has found a line of kind.
