@@ -13,7 +13,8 @@ const (
 	MaxParams     = 16
 	MaxCPUs       = 8192
 	MaxMigrations = 256
-	MaxOwnedFDs   = 4
+	MaxDataFDs    = 16
+	MaxOwnedFDs   = MaxDataFDs + 2
 	ReservoirCap  = 100_000 // samples per latency population
 )
 
@@ -41,12 +42,13 @@ const (
 	StepNUMANode
 	StepSchedstat
 	StepNUMAPages
+	StepWork // what the work type asks for itself: a class for a role, memory, a page move
 	NumSteps
 )
 
 // StepNames are the names of the set-up steps in reports.
 var StepNames = [NumSteps]string{"affinity", "sched_policy", "mem_policy", "nice", "comm", "gid", "uid",
-	"numa_node", "schedstat", "numa_pages"}
+	"numa_node", "schedstat", "numa_pages", "work"}
 
 // CPUMask is a CPU set as sched_setaffinity(2) takes it.
 type CPUMask [MaxCPUs / 64]uint64
@@ -95,6 +97,15 @@ type Slab struct {
 	Timer      uintptr
 	Reservoir  uint64 // samples behind each Latency
 
+	// Made by the spawner for the work type, which says what it uses of it.
+	DataFDs    [MaxDataFDs]int32 // owned descriptors: backing file, epoll instance, cgroup.procs files
+	DataBase   uint64            // the worker's part of its backing file, in bytes
+	DataBytes  uint64
+	Peers      uintptr // *Slab of the group's first worker
+	PeerStride uintptr // from one worker of the group to the next
+	PeerCount  uint32
+	_          uint32
+
 	// Written by the spawner while the worker runs.
 	_    [64]byte
 	Stop uint32
@@ -125,6 +136,8 @@ type Slab struct {
 	Migrations  uint64
 	SoftErrno   [NumSteps]uint32
 	rng         uint64
+	VectorBits  uint32 // of alu_hot: the width that ran
+	ownPages    uint32 // 1: the loop filled NUMAPages itself, from its own memory
 	Fault       bare.Fault
 
 	Setup         Setup

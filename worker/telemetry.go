@@ -109,6 +109,8 @@ func (s *Slab) end() {
 			s.Migrated = v - s.Migrated
 		}
 	}
-	s.SoftErrno[StepNUMAPages] = uint32(bare.ReadNumaPages(&s.NUMAPages))
+	if s.ownPages == 0 {
+		s.SoftErrno[StepNUMAPages] = uint32(bare.ReadNumaPages(&s.NUMAPages))
+	}
 	atomic.StoreUint32(&s.State, StateCommitted)
 }
