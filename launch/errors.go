@@ -77,7 +77,7 @@ func (e *Error) Details() string {
 		}
 	}
 	if e.Command != "" {
-		fmt.Fprintf(&b, "QEMU ran as (use --keep to keep the image, --dry-run for a command to paste):\n  %s\n", e.Command)
+		fmt.Fprintf(&b, "QEMU ran as (--keep and --dry-run leave a script to boot it by hand):\n  %s\n", e.Command)
 	}
 	return b.String()
 }

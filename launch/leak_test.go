@@ -21,7 +21,7 @@ func TestNothingLeaks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := fakeOptions(t, name)
 			once := func() { _, _ = Run(t.Context(), o) } // TestEnds looks at the results
-			once()                                         // what the runtime opens once is not a leak
+			once()                                        // what the runtime opens once is not a leak
 			files, goroutines := count()
 			once()
 			for limit := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {

@@ -20,8 +20,8 @@ type Result struct {
 	// Report is there once a guest was started, whole or with what the guest
 	// had sent; its Failures and Verdict say so. Nil after a dry run.
 	Report   *report.Report
-	Command  string // QEMU's command line, to be pasted into a shell after Keep or DryRun
-	Dir      string // directory with image, console, report and command, after Keep or DryRun
+	Command  string // QEMU's command line; after DryRun to be pasted into a shell
+	Dir      string // directory with image, console, report and a script to boot by hand, after Keep or DryRun
 	Kernel   *kernel.Kernel
 	Accel    qemu.Accelerator
 	Attempts int           // boots, at least 1 unless a dry run
@@ -51,6 +51,8 @@ type runner struct {
 
 	specJSON []byte
 	link     link
+	line     string      // kernel command line of the run
+	handLine string      // and of one by hand
 	config   qemu.Config // of every attempt, but for the accelerator
 	image    *os.File
 	version  qemu.Version
@@ -114,15 +116,19 @@ func (r *runner) pack(ctx context.Context) ([]qemu.Accelerator, error) {
 		return nil, &Error{Class: Setup, Msg: "no QEMU", Err: err}
 	}
 	var plan []qemu.Accelerator
+	var note string
 	var planErr error
 	var planned sync.WaitGroup
 	planned.Go(func() {
 		if r.version, planErr = qemu.ProbeVersion(ctx, binary); planErr == nil {
-			plan, planErr = r.plan(ctx)
+			plan, note, planErr = r.plan(ctx)
 		}
 	})
 	err = r.build(binary)
 	planned.Wait()
+	if note != "" {
+		r.notes = append(r.notes, note)
+	}
 	if err == nil && planErr != nil {
 		err = wrap(Setup, "use QEMU", planErr)
 	}
@@ -133,11 +139,12 @@ func (r *runner) pack(ctx context.Context) ([]qemu.Accelerator, error) {
 	return plan, r.command(plan[0])
 }
 
-// plan lists the accelerators to try, the best one first.
-func (r *runner) plan(ctx context.Context) ([]qemu.Accelerator, error) {
+// plan lists the accelerators to try, the best one first, with a note on why
+// there is not a better one. It runs beside build: of r it writes nothing.
+func (r *runner) plan(ctx context.Context) (plan []qemu.Accelerator, note string, err error) {
 	kind, thread, err := parseAccel(r.o.Accel)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	kinds := []string{kind}
 	if kind == "" {
@@ -145,25 +152,24 @@ func (r *runner) plan(ctx context.Context) ([]qemu.Accelerator, error) {
 		if p := r.prober.Probe(ctx); p.Usable {
 			kinds = []string{qemu.KVM, qemu.TCG}
 		} else {
-			r.notes = append(r.notes, "KVM is not used: "+p.Reason)
+			note = "KVM is not used: " + p.Reason
 		}
 	}
-	var plan []qemu.Accelerator
 	for _, k := range kinds {
 		a, err := qemu.NewAccelerator(k, thread, r.version)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		plan = append(plan, a)
 	}
 	if last := plan[len(plan)-1]; last.Thread == qemu.Multi {
 		single, err := qemu.NewAccelerator(qemu.TCG, qemu.Single, r.version)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		plan = append(plan, single)
 	}
-	return plan, nil
+	return plan, note, nil
 }
 
 // build finds the kernel and builds the image and the configuration.
@@ -182,25 +188,37 @@ func (r *runner) build(binary string) error {
 	if err := r.keep(); err != nil {
 		return &Error{Class: Setup, Msg: "keep the run", Err: err}
 	}
-	// A guest started by hand has nobody at the other end of the link.
-	line := kernelLine{link: r.link.name(), deadline: guestDeadline(r.o.Timeout), user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecLink}
-	if r.o.DryRun {
-		line.link, line.fallback, line.deadline = cmdline.LinkNone, cmdline.SpecImage, 0
-	}
-	text, inline, err := line.build()
+	inline, err := r.commandLines()
 	if err != nil {
 		return wrap(Usage, "build the kernel command line", err)
 	}
 	r.config = qemu.Config{
-		Binary: binary, Kernel: image, Append: text,
+		Binary: binary, Kernel: image, Append: r.line,
 		Initrd: filepath.Join(r.res.Dir, keepImage), MemoryMiB: r.o.MemoryMiB, CPUs: r.o.CPUs,
 	}
 	r.link.configure(&r.config, r.res.Dir)
 	io := initramfs.Options{Init: r.o.Init, Kernel: k, Features: []string{r.link.feature()}, Files: r.o.Files}
-	if r.o.DryRun && !inline {
+	if r.res.Dir != "" && !inline {
 		io.Spec = r.specJSON
 	}
 	return r.buildImage(io)
+}
+
+// commandLines builds the kernel command lines: the run's, and the one for a
+// guest started by hand, which has nobody at the other end of the link and so
+// shows its report on the console. inline says whether the spec is in the
+// latter; else it is to be in the image.
+func (r *runner) commandLines() (inline bool, err error) {
+	hand := kernelLine{link: cmdline.LinkNone, user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecImage}
+	if r.handLine, inline, err = hand.build(); err != nil {
+		return false, err
+	}
+	if r.line = r.handLine; r.o.DryRun {
+		return inline, nil
+	}
+	run := kernelLine{link: r.link.name(), deadline: guestDeadline(r.o.Timeout), user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecLink}
+	r.line, _, err = run.build()
+	return inline, err
 }
 
 func (r *runner) buildImage(o initramfs.Options) error {
@@ -240,7 +258,8 @@ func (r *runner) command(a qemu.Accelerator) error {
 	if r.res.Dir == "" {
 		return nil
 	}
-	if err := keepScript(r.res.Dir, r.res.Command); err != nil {
+	c.Append = r.handLine
+	if err := keepScript(r.res.Dir, c.Command()); err != nil {
 		return &Error{Class: Setup, Msg: "keep the run", Err: err}
 	}
 	return nil

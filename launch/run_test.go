@@ -360,6 +360,10 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	script, err := os.ReadFile(filepath.Join(res.Dir, keepCommand))
+	if err != nil || !bytes.Contains(script, []byte("guestinit.link=none")) || !strings.Contains(res.Command, "guestinit.link=serial") {
+		t.Errorf("script %s, command %s, %v", script, res.Command, err)
+	}
 	f, err := os.Open(filepath.Join(res.Dir, keepReport))
 	if err != nil {
 		t.Fatal(err)
