@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/guestinit
 KERNELS := 6.1 6.12 7.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X main.release=$(VERSION)
+LDFLAGS := -s -w -X github.com/guestinit/guestinit/internal/firstline.Release=$(VERSION)
 
 # Workers run outside the Go runtime; cgo has no part in any of it.
 export CGO_ENABLED := 0

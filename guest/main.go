@@ -3,13 +3,13 @@ package guest
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/guestinit/guestinit/guest/cmdline"
+	"github.com/guestinit/guestinit/internal/firstline"
 	"github.com/guestinit/guestinit/vsock"
 )
 
@@ -40,8 +40,10 @@ func IsInit() bool {
 // Main is the life of a guest: it boots, runs the workload, reports and powers
 // the machine off. It never returns.
 func Main(run RunFunc, o Options) {
-	started := bootTime()
-	_, _ = unix.Write(unix.Stdout, []byte("guestinit: start "+o.Version+" "+runtime.Version()+" "+runtime.GOARCH+"\n"))
+	started := firstline.Started
+	if started == 0 { // below another init
+		started = bootTime()
+	}
 	debug.SetTraceback("all") // a crash of PID 1 has only the console
 
 	b := &boot{

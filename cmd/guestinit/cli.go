@@ -12,18 +12,16 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/guestinit/guestinit/internal/firstline"
 	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/spec"
 )
 
-// release is the version of a release build, set by the linker.
-var release string
-
-// version is the version of this build: the release, else what the Go tool
-// recorded of the source.
+// version is the version of this build: the release that the linker set, else
+// what the Go tool recorded of the source.
 func version() string {
-	if release != "" {
-		return release
+	if firstline.Release != "" {
+		return firstline.Release
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {

@@ -41,6 +41,7 @@ type TCB struct {
 	oldMask  uint64  // signal mask of the spawner before the clone
 	stopWord uintptr // *uint32 that the stop handler sets
 	fault    uintptr // *Fault that the fault handler fills
+	alone    uintptr // 1: a fault ends the task, not its process
 	tls      [tlsRoom]byte
 	tp       [64]byte // the thread pointer points here
 }
@@ -100,10 +101,7 @@ func (a *Area) initTCB(at, stack, size, owner uintptr) {
 }
 
 // Range is where the area lies, for those who exclude memory from a fork.
-func (a *Area) Range() (lo, hi uintptr) {
-	lo = uintptr(unsafe.Pointer(&a.mem[0]))
-	return lo, lo + uintptr(len(a.mem))
-}
+func (a *Area) Range() (lo, hi uintptr) { return a.Address(), a.Address() + uintptr(len(a.mem)) }
 
 // Free unmaps the area. No task may run on it any more.
 func (a *Area) Free() error {
@@ -115,6 +113,9 @@ func (a *Area) Free() error {
 	return unix.Munmap(mem)
 }
 
+// Address is where the area lies, for CloneAt.
+func (a *Area) Address() uintptr { return uintptr(unsafe.Pointer(&a.mem[0])) }
+
 // Clone makes a task that runs fn(arg) on the area and returns its pid in the
 // caller's namespace. It fills Stack, StackSize and TLS of args and adds
 // CLONE_SETTLS. fn must be a top-level function that obeys the rules of this
@@ -122,17 +123,31 @@ func (a *Area) Free() error {
 // All signals are blocked in the new task; RestoreMask gives it the caller's
 // mask. The error is the errno of clone3(2).
 func (a *Area) Clone(args *CloneArgs, fn func(arg uintptr), arg uintptr) (pid int, err error) {
-	tcb := a.tcb()
+	pid, errno := CloneAt(a.Address(), args, Code(fn), arg)
+	runtime.KeepAlive(args)
+	if errno != 0 {
+		return 0, errno
+	}
+	return pid, nil
+}
+
+// Code is the function value of fn as a number, which tasks can hold and pass
+// to CloneAt. fn must be a top-level function.
+func Code(fn func(arg uintptr)) uintptr { return *(*uintptr)(unsafe.Pointer(&fn)) }
+
+// CloneAt is Clone for callers that may be tasks themselves: the area is the
+// memory at an address, fn is what Code made of a function.
+func CloneAt(area uintptr, args *CloneArgs, fn, arg uintptr) (pid int, errno unix.Errno) {
+	tcb := area + guardSize + stackSize + altStackSize
 	args.Flags |= unix.CLONE_SETTLS
-	args.Stack = uint64(uintptr(unsafe.Pointer(&a.mem[guardSize])))
+	args.Stack = uint64(area + guardSize)
 	args.StackSize = stackSize
 	args.TLS = uint64(tcb + tlsOffset)
-	r := cloneTask(args, unsafe.Sizeof(*args), *(*uintptr)(unsafe.Pointer(&fn)), arg, tcb)
-	runtime.KeepAlive(args)
+	r := cloneTask(args, unsafe.Sizeof(*args), fn, arg, tcb)
 	if e := Errno(r); e != 0 {
 		return 0, e
 	}
-	return int(r), nil
+	return int(r), 0
 }
 
 // Pointer turns an address of memory outside the Go heap into a pointer.
@@ -146,4 +161,4 @@ func Address(mem []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceDat
 //go:noescape
 func cloneTask(args *CloneArgs, size uintptr, fn uintptr, arg uintptr, tcb uintptr) uintptr
 
-func codeAddresses() (stop, fault, restorer uintptr)
+func codeAddresses() (stop, fault, threadFault, restorer uintptr)

@@ -48,25 +48,17 @@ const (
 var faultSignals = [...]unix.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP}
 
 // handlers are the addresses of the handlers; Prepare fills them.
-var handlers struct{ stop, fault, restorer uintptr }
+var handlers struct{ stop, fault, threadFault, restorer uintptr }
 
 // InstallHandlers makes the calling process task stop and die as the pipeline
 // wants: SIGUSR1 sets *stop, and a fault is recorded in *fault on the alternate
 // stack before the process dies of it. A write to a pipe without a reader is an
-// error of the call, no death. For processes only: threads share their
-// handlers with the spawner.
+// error of the call, no death. For the first task of a process only: its
+// threads call PrepareFaults alone.
 func InstallHandlers(stop *uint32, fault *Fault) unix.Errno {
 	t := (*TCB)(Pointer(currentTCB()))
 	t.stopWord = uintptr(unsafe.Pointer(stop))
-	t.fault = uintptr(unsafe.Pointer(fault))
-	alt := (*TCB)(unsafe.Add(unsafe.Pointer(t), unsafe.Sizeof(TCB{})))
-	ss := struct {
-		sp    uintptr
-		flags int32
-		_     int32
-		size  uintptr
-	}{sp: alt.stackLo, size: alt.stackHi - alt.stackLo}
-	if e := Errno(Syscall3(unix.SYS_SIGALTSTACK, uintptr(unsafe.Pointer(&ss)), 0, 0)); e != 0 {
+	if e := PrepareFaults(fault, false); e != 0 {
 		return e
 	}
 	for i := range faultSignals {
@@ -78,6 +70,61 @@ func InstallHandlers(stop *uint32, fault *Fault) unix.Errno {
 		return e
 	}
 	return sigaction(unix.SIGUSR1, handlers.stop, 0)
+}
+
+// PrepareFaults gives the calling task its alternate stack and the place for
+// its faults. With alone, a fault ends the task alone and not its process.
+func PrepareFaults(fault *Fault, alone bool) unix.Errno {
+	t := (*TCB)(Pointer(currentTCB()))
+	t.fault = uintptr(unsafe.Pointer(fault))
+	t.alone = 0
+	if alone {
+		t.alone = 1
+	}
+	alt := (*TCB)(unsafe.Add(unsafe.Pointer(t), unsafe.Sizeof(TCB{})))
+	ss := struct {
+		sp    uintptr
+		flags int32
+		_     int32
+		size  uintptr
+	}{sp: alt.stackLo, size: alt.stackHi - alt.stackLo}
+	return Errno(Syscall3(unix.SYS_SIGALTSTACK, uintptr(unsafe.Pointer(&ss)), 0, 0))
+}
+
+// UnblockFaults lets the signals of a CPU fault reach the calling task and
+// leaves all others blocked, as a thread of a Go process must.
+func UnblockFaults() {
+	mask := ^uint64(0)
+	for i := range faultSignals {
+		mask &^= sigBit(faultSignals[i])
+	}
+	Syscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
+}
+
+// runtimeHandlers are the handlers that the Go runtime had for the fault
+// signals, by signal number; threadFaultHandler goes on there.
+var runtimeHandlers [32]uintptr
+
+// GuardThreads puts a handler before the Go runtime's own for the fault
+// signals: a fault in a task is the task's, every other goes to the runtime as
+// before. Calling it again changes nothing. It stays for the life of the
+// process, which must not replace these handlers meanwhile.
+func GuardThreads() error {
+	for _, sig := range faultSignals {
+		var sa kernelSigaction
+		if e := Errno(Syscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&sa)), 8, 0, 0)); e != 0 {
+			return e
+		}
+		if sa.handler == handlers.threadFault {
+			continue
+		}
+		runtimeHandlers[sig] = sa.handler
+		sa.handler = handlers.threadFault
+		if e := Errno(Syscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&sa)), 0, 8, 0, 0)); e != 0 {
+			return e
+		}
+	}
+	return nil
 }
 
 func sigaction(sig unix.Signal, handler uintptr, flags uint64) unix.Errno {
@@ -102,7 +149,8 @@ func RestoreMask() {
 func sigBit(s unix.Signal) uint64 { return 1 << (uint(s) - 1) }
 
 // faultInChild runs on the alternate stack: it records the fault and lets the
-// process die of the same signal, so that the wait status tells the truth.
+// process die of the same signal, so that the wait status tells the truth; a
+// task that stands alone just ends.
 func faultInChild(sig, info, ctx uintptr) {
 	t := (*TCB)(Pointer(currentTCB()))
 	f := (*Fault)(Pointer(t.fault))
@@ -123,6 +171,9 @@ func faultInChild(sig, info, ctx uintptr) {
 	}
 	f.Frames = n
 	f.Signal = uint32(sig)
+	if t.alone != 0 {
+		ExitTask(128 + int(sig))
+	}
 	sigaction(unix.Signal(sig), sigDfl, 0)
 	mask := uint64(0)
 	Syscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)

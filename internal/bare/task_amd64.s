@@ -6,6 +6,7 @@
 #define SYS_exit_group 231
 #define SYS_clone3 435
 #define SIG_SETMASK 2
+#define g_m(r) 48(r)
 
 // func cloneTask(args *CloneArgs, size uintptr, fn uintptr, arg uintptr, tcb uintptr) uintptr
 //
@@ -126,18 +127,38 @@ TEXT ·faultHandler(SB),NOSPLIT|NOFRAME,$0
 	CALL	·faultInChild(SB)
 	UD2
 
+// threadFaultHandler stands before the Go runtime's handler while tasks are
+// threads of a Go process. A zero m in the g of the TLS slot (runtime.g.m) means
+// the thread is a task; every other fault is the runtime's own.
+TEXT ·threadFaultHandler(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	(TLS), AX
+	TESTQ	AX, AX
+	JZ	runtimes
+	CMPQ	g_m(AX), $0
+	JNE	runtimes
+	JMP	·faultHandler(SB)
+runtimes:
+	MOVQ	DI, AX
+	SHLQ	$3, AX
+	LEAQ	·runtimeHandlers(SB), CX
+	ADDQ	AX, CX
+	MOVQ	(CX), AX
+	JMP	AX
+
 // sigreturn is the restorer that the kernel wants on amd64.
 TEXT ·sigreturn(SB),NOSPLIT|NOFRAME,$0
 	MOVQ	$SYS_rt_sigreturn, AX
 	SYSCALL
 	INT	$3
 
-// func codeAddresses() (stop, fault, restorer uintptr)
-TEXT ·codeAddresses(SB),NOSPLIT,$0-24
+// func codeAddresses() (stop, fault, threadFault, restorer uintptr)
+TEXT ·codeAddresses(SB),NOSPLIT,$0-32
 	LEAQ	·stopHandler(SB), AX
 	MOVQ	AX, stop+0(FP)
 	LEAQ	·faultHandler(SB), AX
 	MOVQ	AX, fault+8(FP)
+	LEAQ	·threadFaultHandler(SB), AX
+	MOVQ	AX, threadFault+16(FP)
 	LEAQ	·sigreturn(SB), AX
-	MOVQ	AX, restorer+16(FP)
+	MOVQ	AX, restorer+24(FP)
 	RET

@@ -4,6 +4,7 @@
 #define SYS_rt_sigprocmask 135
 #define SYS_clone3 435
 #define SIG_SETMASK 2
+#define g_m(r) 48(r)
 
 // func cloneTask(args *CloneArgs, size uintptr, fn uintptr, arg uintptr, tcb uintptr) uintptr
 //
@@ -113,13 +114,30 @@ TEXT ·faultHandler(SB),NOSPLIT|NOFRAME,$0
 	CALL	·faultInChild(SB)
 	BRK	$0
 
-// func codeAddresses() (stop, fault, restorer uintptr)
+// threadFaultHandler stands before the Go runtime's handler while tasks are
+// threads of a Go process. A zero m in g (runtime.g.m) means the thread is a
+// task; every other fault is the runtime's own.
+TEXT ·threadFaultHandler(SB),NOSPLIT|NOFRAME,$0
+	CBZ	g, runtimes
+	MOVD	g_m(g), R3
+	CBNZ	R3, runtimes
+	B	·faultHandler(SB)
+runtimes:
+	LSL	$3, R0, R3
+	MOVD	$·runtimeHandlers(SB), R4
+	ADD	R3, R4
+	MOVD	(R4), R3
+	B	(R3)
+
+// func codeAddresses() (stop, fault, threadFault, restorer uintptr)
 //
 // arm64 needs no restorer: the kernel returns through the vDSO.
-TEXT ·codeAddresses(SB),NOSPLIT,$0-24
+TEXT ·codeAddresses(SB),NOSPLIT,$0-32
 	MOVD	$·stopHandler(SB), R0
 	MOVD	R0, stop+0(FP)
 	MOVD	$·faultHandler(SB), R0
 	MOVD	R0, fault+8(FP)
-	MOVD	ZR, restorer+16(FP)
+	MOVD	$·threadFaultHandler(SB), R0
+	MOVD	R0, threadFault+16(FP)
+	MOVD	ZR, restorer+24(FP)
 	RET

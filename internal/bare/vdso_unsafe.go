@@ -17,7 +17,7 @@ const maxVDSOSymbols = 256
 // the signal handlers and of the vDSO functions behind Now and CPU, which make
 // system calls where the vDSO lacks them. Call it once before the first Clone.
 func Prepare() {
-	handlers.stop, handlers.fault, handlers.restorer = codeAddresses()
+	handlers.stop, handlers.fault, handlers.threadFault, handlers.restorer = codeAddresses()
 	auxv, err := unix.Auxv()
 	if err != nil {
 		return

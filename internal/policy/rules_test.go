@@ -27,7 +27,7 @@ var rules = []rule{
 
 // unsafeDirs are the packages that may go around the language: system calls by
 // hand, shared memory, code outside the runtime, and one ioctl probe.
-var unsafeDirs = []string{"internal/bare", "spawn", "worker", "vsock/vhostuser", "qemu"}
+var unsafeDirs = []string{"internal/bare", "internal/firstline", "spawn", "worker", "vsock/vhostuser", "qemu"}
 
 // asmDirs are the packages that may have assembly.
 var asmDirs = []string{"internal/bare", "spawn", "worker", "vsock/vhostuser"}
@@ -71,21 +71,22 @@ func checkUnsafe(f *file) []string {
 // cmd → launch → guest, qemu, initramfs, kernel; cmd → scenario → spawn → worker →
 // internal/bare. Plain data and protocols import nothing of ours.
 var mayImport = map[string][]string{
-	"spec":            {},
-	"report":          {},
-	"vsock":           {},
-	"vsock/vhostuser": {},
-	"internal/bare":   {},
-	"internal/policy": {},
-	"worker":          {"internal/bare", "report", "spec"},
-	"spawn":           {"internal/bare", "report", "spec", "worker"},
-	"scenario":        {"report", "spawn", "spec", "worker"},
-	"kernel":          {},
-	"initramfs":       {"kernel"},
-	"qemu":            {},
-	"guest/cmdline":   {"spec"},
-	"guest":           {"guest/cmdline", "report", "spec", "vsock"},
-	"launch":          {"guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock"},
+	"spec":               {},
+	"report":             {},
+	"vsock":              {},
+	"vsock/vhostuser":    {},
+	"internal/bare":      {},
+	"internal/policy":    {},
+	"worker":             {"internal/bare", "report", "spec"},
+	"spawn":              {"internal/bare", "report", "spec", "worker"},
+	"scenario":           {"report", "spawn", "spec", "worker"},
+	"kernel":             {},
+	"initramfs":          {"kernel"},
+	"qemu":               {},
+	"guest/cmdline":      {"spec"},
+	"internal/firstline": {},
+	"guest":              {"guest/cmdline", "internal/firstline", "report", "spec", "vsock"},
+	"launch":             {"guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock"},
 }
 
 // anyImport are the trees that may import all of ours: nothing imports them.
