@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -53,18 +54,20 @@ func Spawn(w Workload) (*Handle, error) {
 	if err := reserveFDs(total, plans); err != nil {
 		return nil, err
 	}
-	if h.arena, err = newArena(plans, w.Samples); err != nil {
-		return nil, err
-	}
 	if h.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		h.arena.free()
 		return nil, fmt.Errorf("create epoll descriptor: %w", err)
 	}
-	h.tasks = make([]task, total)
-	h.cloner.do(func() { err = h.bearAll() })
-	if err != nil {
-		h.Close()
+	if h.arena, err = newArena(plans, w.Samples); err != nil {
+		unix.Close(h.epoll)
 		return nil, err
+	}
+	if w.CloneMode == Thread {
+		h.cloner.do(func() { err = h.startThreads() })
+	} else {
+		h.cloner.do(func() { err = h.bearAll(w.Cgroups) })
+	}
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
 }
@@ -94,34 +97,112 @@ func reserveFDs(total int, plans []groupPlan) error {
 	return nil
 }
 
-// bearAll clones all workers, in order. It runs on the cloner's thread.
-func (h *Handle) bearAll() error {
+// bearAll clones all processes, in order. It runs on the cloner's thread.
+func (h *Handle) bearAll(cgroups []string) error {
 	area, err := bare.NewArea()
 	if err != nil {
 		return err
 	}
 	defer area.Free() // each worker has its own copy
-	lo, hi := area.Range()
-	heap := runtimeMemory(mapping{lo, hi})
+	heap := runtimeMemory(area)
 	advise(heap, unix.MADV_DONTFORK)
 	defer advise(heap, unix.MADV_DOFORK)
-	i := 0
+	next := 0
 	for g := range h.plans {
-		for n := range h.plans[g].group.Workers {
-			t, slab := &h.tasks[i], h.arena.slabs[i]
-			t.group, t.index, t.pidfd = g, n, -1
-			h.inheritNice(slab)
-			if err := t.bear(area, slab); err != nil {
-				return fmt.Errorf("groups[%d]: clone worker %d of %d%s: %w", g, n, h.plans[g].group.Workers, explainClone(err), err)
-			}
-			if err := h.watch(t, i); err != nil {
-				return err
-			}
-			i++
+		n := h.plans[g].group.Workers
+		slabs := h.arena.slabs[next : next+n]
+		next += n
+		if n == 0 {
+			continue
+		}
+		cgroup := ""
+		if g < len(cgroups) {
+			cgroup = cgroups[g]
+		}
+		if err := h.bearGroup(g, slabs, area, cgroup); err != nil {
+			return fmt.Errorf("groups[%d]: %w", g, err)
 		}
 	}
 	h.await(&h.arena.shared.BornCount, worker.StateAtGate, bornTimeout)
 	h.arena.closePipes()
+	return nil
+}
+
+// bearGroup clones the workers of one group: a process each, or one container
+// for all of them.
+func (h *Handle) bearGroup(g int, slabs []*worker.Slab, area *bare.Area, cgroup string) error {
+	birth := birth{area: area, cgroup: -1}
+	if cgroup != "" {
+		fd, err := unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open cgroup %s: %w", cgroup, err)
+		}
+		defer unix.Close(fd)
+		birth.cgroup = fd
+	}
+	for _, s := range slabs {
+		h.inheritNice(s)
+	}
+	if h.plans[g].group.Pcomm != "" {
+		return h.bearContainer(g, slabs, birth)
+	}
+	birth.main = worker.ProcessMain
+	for n, s := range slabs {
+		birth.arg = slabAddress(s)
+		if err := h.bear(birth, nil); err != nil {
+			return fmt.Errorf("clone worker %d of %d%s: %w", n, len(slabs), explainClone(err), err)
+		}
+		h.members = append(h.members, member{group: g, index: n, slab: s, proc: len(h.procs) - 1})
+	}
+	return nil
+}
+
+// bearContainer clones the leader of a container, which starts the workers as
+// threads of itself.
+func (h *Handle) bearContainer(g int, slabs []*worker.Slab, birth birth) error {
+	areas, err := bare.NewAreas(len(slabs))
+	if err != nil {
+		return err
+	}
+	defer areas.Free() // the leader has its own copy
+	c := h.arena.container(g)
+	fillContainer(c, &h.plans[g], slabs, areas)
+	birth.main, birth.arg = worker.ContainerMain, slabs[0].Container
+	if err := h.bear(birth, c); err != nil {
+		return fmt.Errorf("clone container %s%s: %w", h.plans[g].group.Pcomm, explainClone(err), err)
+	}
+	for n, s := range slabs {
+		h.members = append(h.members, member{group: g, index: n, slab: s, proc: len(h.procs) - 1})
+	}
+	return nil
+}
+
+// startThreads starts all workers as threads of this process. It runs on the
+// cloner's thread.
+func (h *Handle) startThreads() (err error) {
+	if err := bare.GuardThreads(); err != nil {
+		return fmt.Errorf("install fault handlers for threads: %w", err)
+	}
+	if h.stacks, err = bare.NewAreas(len(h.arena.slabs)); err != nil {
+		return err
+	}
+	i := 0
+	for g := range h.plans {
+		for n := range h.plans[g].group.Workers {
+			s := h.arena.slabs[i]
+			s.Mode = worker.ModeThread
+			h.inheritNice(s)
+			args := bare.ThreadArgs(&s.LiveTID)
+			if _, err := h.stacks.CloneThread(i, &args, worker.ThreadMain, slabAddress(s)); err != nil {
+				return fmt.Errorf("groups[%d]: start thread %d%s: %w", g, n, explainClone(err), err)
+			}
+			h.members = append(h.members, member{group: g, index: n, slab: s, proc: -1})
+			i++
+		}
+	}
+	if !h.await(&h.arena.shared.BornCount, worker.StateAtGate, threadTimeout) {
+		return fmt.Errorf("threads: not all of %d came up within %v", i, threadTimeout)
+	}
 	return nil
 }
 
@@ -136,22 +217,36 @@ func (h *Handle) inheritNice(s *worker.Slab) {
 	}
 }
 
-// bear clones one worker. The descriptor table is shared until the worker's
-// first steps, when it takes a copy of what it owns: copying it here would cost
-// time in proportion to the workers born before.
-func (t *task) bear(area *bare.Area, slab *worker.Slab) error {
-	args, pidfd := cloneArgs()
+// birth is what one clone of a process needs.
+type birth struct {
+	area   *bare.Area
+	main   func(uintptr)
+	arg    uintptr
+	cgroup int // descriptor of the cgroup to be born in, −1 for the spawner's own
+}
+
+// bear clones one process and watches it. The descriptor table is shared until
+// its first steps, when it takes a copy of what it owns: copying it here would
+// cost time in proportion to the workers born before.
+func (h *Handle) bear(b birth, c *worker.Container) error {
+	args, pidfd := cloneArgs(b.cgroup)
 	births.Lock()
-	defer births.Unlock()
-	pid, err := area.Clone(args, worker.ProcessMain, slabAddress(slab))
+	pid, err := b.area.Clone(args, b.main, b.arg)
+	if err == nil {
+		if births.owned == nil {
+			births.owned = make(map[int]struct{})
+		}
+		births.owned[pid] = struct{}{}
+	}
+	births.Unlock()
 	if err != nil {
 		return err
 	}
-	if births.owned == nil {
-		births.owned = make(map[int]struct{})
+	h.procs = append(h.procs, process{pid: pid, pidfd: int(*pidfd), container: c})
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(len(h.procs) - 1)}
+	if err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, int(*pidfd), &ev); err != nil {
+		return fmt.Errorf("watch pid %d: %w", pid, err)
 	}
-	births.owned[pid] = struct{}{}
-	t.pid, t.pidfd = pid, int(*pidfd)
 	return nil
 }
 
@@ -166,13 +261,4 @@ func explainClone(err error) string {
 		return " (clone3 is refused: a kernel before 5.7 or a seccomp filter)"
 	}
 	return ""
-}
-
-// watch has the handle's epoll tell when the worker's process ends.
-func (h *Handle) watch(t *task, index int) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)}
-	if err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, t.pidfd, &ev); err != nil {
-		return fmt.Errorf("watch worker %d: %w", t.pid, err)
-	}
-	return nil
 }

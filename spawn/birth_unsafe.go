@@ -11,15 +11,42 @@ import (
 	"github.com/guestinit/guestinit/worker"
 )
 
-// cloneArgs is the clone3 request for a forked worker, and where the kernel
-// will write its pidfd.
-func cloneArgs() (*bare.CloneArgs, *int32) {
+const cloneIntoCgroup = 0x200000000 // CLONE_INTO_CGROUP, Linux 5.7
+
+// cloneArgs is the clone3 request for a process, and where the kernel will write
+// its pidfd. cgroup is a descriptor, −1 for none.
+func cloneArgs(cgroup int) (*bare.CloneArgs, *int32) {
 	pidfd := new(int32)
-	return &bare.CloneArgs{
+	args := &bare.CloneArgs{
 		Flags:      unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_FILES,
 		PidFD:      uint64(uintptr(unsafe.Pointer(pidfd))),
 		ExitSignal: uint64(unix.SIGCHLD),
-	}, pidfd
+	}
+	if cgroup >= 0 {
+		args.Flags |= cloneIntoCgroup
+		args.Cgroup = uint64(cgroup)
+	}
+	return args, pidfd
+}
+
+// fillContainer writes what a container's leader needs, and ties the slabs of its
+// workers to it.
+func fillContainer(c *worker.Container, p *groupPlan, slabs []*worker.Slab, areas *bare.Area) {
+	const ids = 1<<worker.StepGID | 1<<worker.StepUID
+	c.SpawnerPID = int32(unix.Getpid())
+	c.Members = uint32(len(slabs))
+	c.FirstSlab = slabAddress(slabs[0])
+	if len(slabs) > 1 {
+		c.SlabStride = slabAddress(slabs[1]) - slabAddress(slabs[0])
+	}
+	c.Areas, c.Entry, c.Shared = areas.Address(), bare.Code(worker.MemberMain), slabs[0].Shared
+	c.Steps, c.UID, c.GID = p.setup.Steps&ids, p.setup.UID, p.setup.GID
+	copy(c.Comm[:15], p.group.Pcomm)
+	for _, s := range slabs {
+		s.Mode, s.Container = worker.ModeMember, uintptr(unsafe.Pointer(c))
+		s.Setup.Steps &^= ids // the leader drops them for all
+		c.NumFDs += s.NumFDs
+	}
 }
 
 func slabAddress(s *worker.Slab) uintptr { return uintptr(unsafe.Pointer(s)) }

@@ -7,15 +7,18 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/bare"
 )
 
 // mapping is a range of addresses.
 type mapping struct{ lo, hi uintptr }
 
 // runtimeMemory lists the private writable anonymous mappings of this process
-// outside keep and the program's own data: the Go heap, goroutine stacks and what
+// outside the area and the program's own data: the Go heap, goroutine stacks and what
 // the runtime keeps beside them. Workers never touch any of it.
-func runtimeMemory(keep mapping) []mapping {
+func runtimeMemory(area *bare.Area) []mapping {
+	lo, hi := area.Range()
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return nil // forks copy more than they need, nothing else
@@ -29,7 +32,7 @@ func runtimeMemory(keep mapping) []mapping {
 		case !ok:
 		case !anonymous || m.lo == program:
 			program = m.hi
-		case m.hi <= keep.lo || m.lo >= keep.hi:
+		case m.hi <= lo || m.lo >= hi:
 			found = append(found, m)
 		}
 	}

@@ -14,17 +14,56 @@ import (
 )
 
 // explain says how a worker ended that committed no report.
-func (h *Handle) explain(t *task, s *worker.Slab) *report.ExitInfo {
-	switch {
-	case t.waitErr != nil:
-		return &report.ExitInfo{Kind: report.ExitWaitFailed, Text: t.waitErr.Error()}
-	case t.timedOut:
-		return &report.ExitInfo{Kind: report.ExitTimedOut, Signal: int(unix.SIGKILL),
-			Text: fmt.Sprintf("did not commit its report within %v of the request to stop; killed", commitTimeout)}
-	case t.exit.killed:
-		return signaled(unix.Signal(t.exit.value), &s.Fault)
+func (h *Handle) explain(m *member) *report.ExitInfo {
+	s := m.slab
+	var p process
+	if m.proc >= 0 {
+		p = h.procs[m.proc]
 	}
-	return &report.ExitInfo{Kind: report.ExitExited, Code: t.exit.value, Text: exitText(t.exit.value, state(s))}
+	switch {
+	case m.waitErr != nil:
+		return &report.ExitInfo{Kind: report.ExitWaitFailed, Text: m.waitErr.Error()}
+	case p.waitErr != nil:
+		return &report.ExitInfo{Kind: report.ExitWaitFailed, Text: p.waitErr.Error()}
+	case m.timedOut:
+		return timedOut(&s.Fault, m.proc < 0)
+	case s.ExitWord != 0:
+		code := int(s.ExitWord - 1)
+		return &report.ExitInfo{Kind: report.ExitExited, Code: code, Text: exitText(code, state(s))}
+	case p.exit.killed:
+		return h.signaledProcess(&p, s)
+	case m.proc < 0:
+		return signaled(unix.Signal(s.Fault.Signal), &s.Fault)
+	}
+	text := exitText(p.exit.value, state(s))
+	if c := p.container; c != nil && c.Errno != 0 {
+		text = fmt.Sprintf("its container could start %d of %d workers: %v", c.Alive, c.Members, unix.Errno(c.Errno))
+	}
+	return &report.ExitInfo{Kind: report.ExitExited, Code: p.exit.value, Text: text}
+}
+
+// timedOut explains a worker that did not stop. A thread is ended by a fault
+// signal, which shows where it was.
+func timedOut(f *bare.Fault, thread bool) *report.ExitInfo {
+	e := &report.ExitInfo{Kind: report.ExitTimedOut, Signal: int(unix.SIGKILL),
+		Text: fmt.Sprintf("did not commit its report within %v of the request to stop; killed", commitTimeout)}
+	if thread {
+		e.Signal = int(unix.SIGSEGV)
+		if f.Signal != 0 {
+			e.Stack = symbolise(f)
+		}
+	}
+	return e
+}
+
+// signaledProcess explains a worker whose process died by a signal. In a
+// container one worker's fault is the end of all.
+func (h *Handle) signaledProcess(p *process, s *worker.Slab) *report.ExitInfo {
+	e := signaled(unix.Signal(p.exit.value), &s.Fault)
+	if p.container != nil && s.Fault.Signal == 0 {
+		e.Text += ", which ended its container"
+	}
+	return e
 }
 
 // exitText explains the exit statuses that the pipeline itself uses.

@@ -8,12 +8,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/guestinit/guestinit/internal/bare"
 	"github.com/guestinit/guestinit/spec"
 	"github.com/guestinit/guestinit/worker"
 )
 
 // Bounds of the waits of a handle.
 const (
+	threadTimeout = 2 * time.Second // from the last clone until all threads have told their tid
 	bornTimeout   = 5 * time.Second // from the last clone until all workers stand at the gate
 	readyTimeout  = 5 * time.Second // from opening the gate until all workers are in their loops
 	commitTimeout = 5 * time.Second // from the request to stop until all reports are committed
@@ -25,14 +27,16 @@ const (
 )
 
 // Handle is a workload whose workers were born. Its methods are not safe for
-// concurrent use, but for Snapshot, Kill and WorkerPIDs.
+// concurrent use, but for SnapshotIterations, Kill and WorkerPIDs.
 type Handle struct {
-	groups []spec.Group
-	plans  []groupPlan
-	cloner *cloner
-	arena  *arena
-	epoll  int
-	tasks  []task
+	groups  []spec.Group
+	plans   []groupPlan
+	cloner  *cloner
+	arena   *arena
+	epoll   int
+	procs   []process
+	members []member
+	stacks  *bare.Area // of threads
 
 	openedNs  int64 // CLOCK_MONOTONIC of opening the gate, 0 before
 	stoppedNs int64 // of the request to stop
@@ -41,14 +45,22 @@ type Handle struct {
 	closed    bool
 }
 
-// task is one worker as the spawner sees it.
-type task struct {
+// member is one worker as the spawner sees it.
+type member struct {
 	group, index int
-	pid, pidfd   int
-	reaped       bool
-	timedOut     bool // killed because it did not commit in time
+	slab         *worker.Slab
+	proc         int // in Handle.procs, −1 for a thread
+	timedOut     bool
 	waitErr      error
-	exit         exitStatus
+}
+
+// process is one child of the spawner: a forked worker, or a container.
+type process struct {
+	pid, pidfd int
+	container  *worker.Container // nil for a forked worker
+	reaped     bool
+	waitErr    error
+	exit       exitStatus
 }
 
 // exitStatus is how a process ended.
@@ -69,19 +81,34 @@ type Timing struct {
 // "fifo:99", "nice:-20", or "nice:N" where neither was permitted.
 func (h *Handle) Spawner() string { return h.cloner.policy }
 
-// WorkerPIDs lists the pids of all workers in report order. They stay valid
-// until the worker is collected.
+// WorkerPIDs lists what the workload is made of for the kernel: the pids of its
+// processes in order of birth, where a container counts once, or, in thread
+// mode, the tids of its threads. They stay valid until the worker is collected.
 func (h *Handle) WorkerPIDs() []int {
-	pids := make([]int, len(h.tasks))
-	for i := range h.tasks {
-		pids[i] = h.tasks[i].pid
+	var pids []int
+	for i := range h.procs {
+		pids = append(pids, h.procs[i].pid)
+	}
+	for i := range h.members {
+		if h.members[i].proc < 0 {
+			pids = append(pids, int(h.members[i].slab.TID))
+		}
 	}
 	return pids
 }
 
+// CgroupProcs lists the pids that may be written to a cgroup.procs file. In
+// thread mode there are none: writing one would move the spawner itself.
+func (h *Handle) CgroupProcs() ([]int, error) {
+	if h.stacks != nil {
+		return nil, errors.New("cgroup.procs: the workers are threads, and writing a thread there moves the spawner with all it runs; use clone_mode fork")
+	}
+	return h.WorkerPIDs(), nil
+}
+
 // Start opens the gate. Opening it again changes nothing.
 func (h *Handle) Start() {
-	if h.openedNs != 0 || len(h.tasks) == 0 {
+	if h.openedNs != 0 || len(h.members) == 0 {
 		return
 	}
 	h.cloner.do(func() {
@@ -95,8 +122,15 @@ func (h *Handle) Start() {
 // after Start; a group's own affinity, which the worker puts in place behind the
 // gate, comes after what was set before.
 func (h *Handle) SetAffinity(i int, cpus spec.CPUList) error {
-	if i < 0 || i >= len(h.tasks) {
-		return fmt.Errorf("set affinity: no worker %d, the handle has %d", i, len(h.tasks))
+	if i < 0 || i >= len(h.members) {
+		return fmt.Errorf("set affinity: no worker %d, the handle has %d", i, len(h.members))
+	}
+	m := &h.members[i]
+	tid := int(m.slab.TID)
+	if m.proc >= 0 {
+		if tid = h.procs[m.proc].pid; h.procs[m.proc].container != nil {
+			return fmt.Errorf("set affinity: worker %d lives in container %s; give its group an affinity instead", i, h.groups[m.group].Pcomm)
+		}
 	}
 	if len(cpus) == 0 {
 		return fmt.Errorf("set affinity of worker %d: empty CPU set", i)
@@ -105,8 +139,8 @@ func (h *Handle) SetAffinity(i int, cpus spec.CPUList) error {
 	if err := setMask(&mask, cpus); err != nil {
 		return fmt.Errorf("set affinity of worker %d: %w", i, err)
 	}
-	if err := setAffinity(h.tasks[i].pid, &mask); err != nil {
-		return fmt.Errorf("set affinity of worker %d (pid %d) to %v: %w", i, h.tasks[i].pid, cpus, err)
+	if err := setAffinity(tid, &mask); err != nil {
+		return fmt.Errorf("set affinity of worker %d (pid %d) to %v: %w", i, tid, cpus, err)
 	}
 	return nil
 }
@@ -114,23 +148,34 @@ func (h *Handle) SetAffinity(i int, cpus spec.CPUList) error {
 // SnapshotIterations is how many passes each worker has made, in report order.
 // It can be called at any time before Close.
 func (h *Handle) SnapshotIterations() []uint64 {
-	counts := make([]uint64, len(h.tasks))
+	counts := make([]uint64, len(h.members))
 	for i := range counts {
-		counts[i] = atomic.LoadUint64(&h.arena.slabs[i].Iterations)
+		counts[i] = atomic.LoadUint64(&h.members[i].slab.Iterations)
 	}
 	return counts
 }
 
 // Alive tells which workers have not ended, in report order.
 func (h *Handle) Alive() []bool {
-	alive := make([]bool, len(h.tasks))
-	if len(h.tasks) > 0 && !h.collected && !h.closed {
+	alive := make([]bool, len(h.members))
+	if h.closed {
+		return alive
+	}
+	if len(h.procs) > 0 && !h.collected {
 		h.cloner.do(func() { h.reapReady(0) })
 	}
 	for i := range alive {
-		alive[i] = !h.tasks[i].reaped
+		alive[i] = h.lives(&h.members[i])
 	}
 	return alive
+}
+
+// lives tells whether a worker has not ended.
+func (h *Handle) lives(m *member) bool {
+	if m.slab.Mode != worker.ModeProcess && atomic.LoadUint32(&m.slab.LiveTID) == 0 && state(m.slab) > worker.StateUnborn {
+		return false
+	}
+	return m.proc < 0 || !h.procs[m.proc].reaped
 }
 
 // Timing tells how long the parts of the run took; parts that did not happen
@@ -146,56 +191,63 @@ func (h *Handle) Timing() Timing {
 	if h.endedNs != 0 {
 		t.Collect = time.Duration(h.endedNs - h.stoppedNs)
 	}
-	if h.arena != nil {
-		for _, s := range h.arena.slabs {
-			t.StartSkew = max(t.StartSkew, time.Duration(s.StartNs-h.openedNs))
+	if !h.closed {
+		for i := range h.members {
+			t.StartSkew = max(t.StartSkew, time.Duration(h.members[i].slab.StartNs-h.openedNs))
 		}
 	}
 	return t
 }
 
-// Kill sends SIGKILL to all workers and what they forked. It waits for nothing:
-// StopAndCollect or Close reaps.
+// Kill sends SIGKILL to all processes of the workload and what they forked, and
+// asks threads to stop. It waits for nothing: StopAndCollect or Close reaps.
 func (h *Handle) Kill() {
-	for i := range h.tasks {
-		h.tasks[i].kill()
+	for i := range h.procs {
+		h.procs[i].kill()
+	}
+	for i := range h.members {
+		atomic.StoreUint32(&h.members[i].slab.Stop, 1)
 	}
 }
 
 // Close ends the handle: workers that were not collected are killed and reaped,
 // then the pipes are closed and the memory is unmapped. Calling it again does
-// nothing. The error names what could not be undone.
+// nothing. The error names what could not be undone; the memory of a thread that
+// cannot be ended stays.
 func (h *Handle) Close() error {
 	if h.closed {
 		return nil
 	}
-	h.closed = true
-	if len(h.tasks) == 0 {
+	if h.arena == nil {
+		h.closed = true
 		return nil
 	}
 	var errs []error
 	if !h.collected {
 		h.cloner.do(func() {
 			h.Kill()
-			h.reapAll(reapTimeout)
+			h.endAll(0)
 		})
 	}
-	for i := range h.tasks {
-		if t := &h.tasks[i]; t.pid != 0 && !t.reaped {
-			errs = append(errs, fmt.Errorf("worker %d did not end within %v of SIGKILL", t.pid, reapTimeout))
+	h.closed = true
+	for i := range h.procs {
+		p := &h.procs[i]
+		if !p.reaped {
+			errs = append(errs, fmt.Errorf("pid %d did not end within %v of SIGKILL", p.pid, reapTimeout))
 		}
-		h.tasks[i].release()
+		unix.Close(p.pidfd)
 	}
 	unix.Close(h.epoll)
-	return errors.Join(append(errs, h.arena.free())...)
-}
-
-// release closes the worker's pidfd.
-func (t *task) release() {
-	if t.pidfd >= 0 && t.pid != 0 {
-		unix.Close(t.pidfd)
-		t.pidfd = -1
+	for i := range h.members {
+		if s := h.members[i].slab; s.Mode == worker.ModeThread && atomic.LoadUint32(&s.LiveTID) != 0 {
+			h.arena.closePipes()
+			return errors.Join(append(errs, fmt.Errorf("thread %d does not end; its memory stays mapped", s.TID))...)
+		}
 	}
+	if h.stacks != nil {
+		errs = append(errs, h.stacks.Free())
+	}
+	return errors.Join(append(errs, h.arena.free())...)
 }
 
 // monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of the workers.

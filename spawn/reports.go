@@ -15,23 +15,27 @@ import (
 // report makes the report of worker i out of its slab. Whether it is complete is
 // judged by the slab alone; the exit status only explains one that is not.
 func (h *Handle) report(i int) report.Worker {
-	t, s := &h.tasks[i], h.arena.slabs[i]
+	m := &h.members[i]
+	s := m.slab
 	reached := state(s)
 	r := report.Worker{
-		TID: t.pid, GroupIndex: t.group, Index: t.index,
-		WorkType:    h.plans[t.group].work.Type.Name,
+		TID: int(s.TID), GroupIndex: m.group, Index: m.index,
+		WorkType:    h.plans[m.group].work.Type.Name,
 		IsMessenger: s.IsMessenger != 0,
 		Completed:   reached == worker.StateCommitted,
 	}
+	if r.TID == 0 && m.proc >= 0 {
+		r.TID = h.procs[m.proc].pid
+	}
 	if !r.Completed {
-		r.ExitInfo = h.explain(t, s)
+		r.ExitInfo = h.explain(m)
 	}
 	r.SoftErrors = softErrors(s)
 	if reached < worker.StateRunning {
 		return r
 	}
 	r.Partial = !r.Completed
-	h.addLoop(&r, t, s)
+	h.addLoop(&r, m)
 	addSchedule(&r, s)
 	r.WakeLatency = latency(s.Wake)
 	r.IterationCost = latency(s.Cost)
@@ -40,20 +44,22 @@ func (h *Handle) report(i int) report.Worker {
 }
 
 // addLoop adds what the work loop counted. A worker that died in it leaves what
-// its last checkpoint saw, and the CPU time of its whole life.
-func (h *Handle) addLoop(r *report.Worker, t *task, s *worker.Slab) {
+// its last checkpoint saw, and a forked one the CPU time of its whole life.
+func (h *Handle) addLoop(r *report.Worker, m *member) {
+	s := m.slab
 	r.WorkUnits, r.Iterations = s.WorkUnits, s.Iterations
 	r.StartedNs = s.StartNs - h.openedNs
 	r.WallNs = nonNegative(s.EndNs - s.StartNs)
-	if r.Completed {
+	switch {
+	case r.Completed:
 		r.CPUNs = nonNegative(s.CPUNs)
 		r.Schedstat = report.Schedstat{CPUNs: s.RunCPUNs, RunDelayNs: s.RunDelayNs, RunCount: s.RunCount}
 		r.NUMAPages = numaPages(&s.NUMAPages)
 		if s.HasMigrated != 0 {
 			r.NUMAMigrated = s.Migrated
 		}
-	} else {
-		r.CPUNs = nonNegative(t.exit.cpuNs)
+	case s.Mode == worker.ModeProcess:
+		r.CPUNs = nonNegative(h.procs[m.proc].exit.cpuNs)
 	}
 	r.OffCPUNs = nonNegative(int64(r.WallNs) - int64(r.CPUNs))
 }
@@ -139,7 +145,7 @@ func latency(addr uintptr) *report.Latency {
 // AttachSamples puts the reservoirs of worker i into its report. The copies are
 // large (up to 800 KB a population), so it is done for one worker at a time.
 func (h *Handle) AttachSamples(i int, r *report.Worker) {
-	s := h.arena.slabs[i]
+	s := h.members[i].slab
 	attach := func(addr uintptr, l *report.Latency) {
 		if l != nil {
 			all := worker.Samples(addr, s.Reservoir)

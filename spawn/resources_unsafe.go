@@ -21,8 +21,8 @@ const (
 	regionSize = 128
 )
 
-// arena is the shared memory of one handle: the Shared block, then the slabs in
-// group order, then the regions.
+// arena is the shared memory of one handle: the Shared block, a Container block
+// for each group, then group by group the slabs and the regions.
 type arena struct {
 	mem    []byte
 	shared *worker.Shared
@@ -34,7 +34,8 @@ type arena struct {
 // their pipes. Nothing is left behind when it fails.
 func newArena(plans []groupPlan, samples int) (a *arena, err error) {
 	layouts := make([]slabLayout, len(plans))
-	size := uintptr(pageSize)
+	head := roundUp(pageSize+uintptr(len(plans))*containerStride, pageSize)
+	size := head
 	for i := range plans {
 		layouts[i] = layoutOf(plans[i].work.Type, samples)
 		size += layouts[i].size*uintptr(plans[i].group.Workers) + regionBytes(&plans[i])
@@ -51,13 +52,21 @@ func newArena(plans []groupPlan, samples int) (a *arena, err error) {
 		}
 	}()
 	a.shared.NUMANodes = uint32(onlineNodes())
-	at := bare.Address(mem) + pageSize
+	at := bare.Address(mem) + head
 	for i := range plans {
 		if at, err = a.fillGroup(&plans[i], layouts[i], at, uint64(samples)); err != nil {
 			return nil, fmt.Errorf("groups[%d]: %w", i, err)
 		}
 	}
 	return a, nil
+}
+
+// containerStride is how far apart the Container blocks lie.
+const containerStride = (worker.ContainerSize + 63) / 64 * 64
+
+// container is the Container block of a group.
+func (a *arena) container(group int) *worker.Container {
+	return worker.ContainerAt(bare.Address(a.mem) + pageSize + uintptr(group)*containerStride)
 }
 
 // slabLayout is where the latency records lie behind a slab; 0 means none.

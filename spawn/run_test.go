@@ -16,6 +16,9 @@ import (
 	"github.com/guestinit/guestinit/worker"
 )
 
+// modes are the ways to run a group.
+var modes = []string{Fork, Thread, Container}
+
 const faultType = "fault_injection"
 
 // group is n workers of a type, with parameters as name, value, name, value.
@@ -29,7 +32,20 @@ func group(n int, name string, params ...any) spec.Group {
 
 func start(t *testing.T, groups ...spec.Group) *Handle {
 	t.Helper()
-	h, err := Spawn(Workload{Groups: groups, Samples: 1000})
+	return startMode(t, Fork, groups...)
+}
+
+// startMode is start in a clone mode; Container is Fork with every group in a
+// container of its own.
+func startMode(t *testing.T, mode string, groups ...spec.Group) *Handle {
+	t.Helper()
+	if mode == Container {
+		mode = Fork
+		for i := range groups {
+			groups[i].Pcomm = "gi-box"
+		}
+	}
+	h, err := Spawn(Workload{CloneMode: mode, Groups: groups, Samples: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,22 +75,24 @@ func TestEveryTypeReports(t *testing.T) {
 		if typ.Name == faultType {
 			continue // TestFaults
 		}
-		t.Run(typ.Name, func(t *testing.T) {
-			work, err := worker.Parse(spec.Work{Type: typ.Name})
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 2 * work.GroupSize()
-			h := start(t, group(n, typ.Name))
-			time.Sleep(400 * time.Millisecond)
-			reports := collect(t, h)
-			if len(reports) != n {
-				t.Fatalf("%d reports for %d workers", len(reports), n)
-			}
-			for i := range reports {
-				checkReport(t, typ, &reports[i])
-			}
-		})
+		for _, mode := range modes {
+			t.Run(typ.Name+"/"+mode, func(t *testing.T) {
+				work, err := worker.Parse(spec.Work{Type: typ.Name})
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := 2 * work.GroupSize()
+				h := startMode(t, mode, group(n, typ.Name))
+				time.Sleep(400 * time.Millisecond)
+				reports := collect(t, h)
+				if len(reports) != n {
+					t.Fatalf("%d reports for %d workers", len(reports), n)
+				}
+				for i := range reports {
+					checkReport(t, typ, &reports[i])
+				}
+			})
+		}
 	}
 }
 
@@ -231,7 +249,7 @@ func openFiles(t *testing.T, pid int) []string {
 func waitRunning(t *testing.T, h *Handle) {
 	t.Helper()
 	for range 500 {
-		if int(h.arena.shared.ReadyCount) >= len(h.tasks) {
+		if int(h.arena.shared.ReadyCount) >= len(h.members) {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -3,6 +3,7 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/guestinit/guestinit/spec"
@@ -13,6 +14,9 @@ import (
 const (
 	Fork   = "fork"
 	Thread = "thread"
+
+	// Container is the mode of a group with pcomm; a workload cannot ask for it.
+	Container = "container"
 )
 
 // maxWorkers bounds the workers of one workload.
@@ -21,9 +25,10 @@ const maxWorkers = 100_000
 // Workload is what Spawn runs: groups of workers side by side, all born the
 // same way.
 type Workload struct {
-	CloneMode string       // Fork; empty means Fork
+	CloneMode string       // Fork or Thread; empty means Fork
 	Groups    []spec.Group // group 0 first; reports keep this order
 	Samples   int          // values kept per latency population of a worker, 0 to worker.ReservoirCap
+	Cgroups   []string     // cgroup v2 directories that the groups' processes are born in, by group; "" or absent: the spawner's own
 }
 
 // groupPlan is a group of a workload that was admitted, with everything that
@@ -47,9 +52,11 @@ func (w *Workload) admit() ([]groupPlan, error) {
 	switch w.CloneMode {
 	case "", Fork:
 	case Thread:
-		return nil, fmt.Errorf("clone_mode: %q is not supported, use %q", w.CloneMode, Fork)
+		if slices.ContainsFunc(w.Cgroups, func(dir string) bool { return dir != "" }) {
+			return nil, errors.New("cgroups: a thread cannot be born in a cgroup of its own, it would move the spawner; use clone_mode fork")
+		}
 	default:
-		return nil, fmt.Errorf("clone_mode: unknown mode %q, use %q", w.CloneMode, Fork)
+		return nil, fmt.Errorf("clone_mode: unknown mode %q, use %q or %q", w.CloneMode, Fork, Thread)
 	}
 	if w.Samples < 0 || w.Samples > worker.ReservoirCap {
 		return nil, fmt.Errorf("samples: %d is out of range, use 0 to %d", w.Samples, worker.ReservoirCap)
@@ -60,7 +67,7 @@ func (w *Workload) admit() ([]groupPlan, error) {
 	for i := range w.Groups {
 		g := &w.Groups[i]
 		total += max(g.Workers, 0)
-		if err := plans[i].admit(g); err != nil {
+		if err := plans[i].admit(g, w.CloneMode); err != nil {
 			errs = append(errs, prefixed(fmt.Sprintf("groups[%d].", i), err))
 		}
 	}
@@ -82,8 +89,17 @@ func prefixed(path string, err error) error {
 	return fmt.Errorf("%s%w", path, err)
 }
 
-func (p *groupPlan) admit(g *spec.Group) error {
+func (p *groupPlan) admit(g *spec.Group, mode string) error {
 	p.group = g
+	if g.Pcomm != "" {
+		if mode == Thread {
+			return fmt.Errorf("pcomm: %q: a container is a process, and clone_mode is thread; use fork", g.Pcomm)
+		}
+		if err := checkName("pcomm", g.Pcomm); err != nil {
+			return err
+		}
+		mode = Container
+	}
 	work, err := worker.Parse(g.Work)
 	if err != nil {
 		return fmt.Errorf("work.%w", err)
@@ -129,7 +145,7 @@ func (p *groupPlan) resolve(g *spec.Group) error {
 	}
 	if g.Comm != "" {
 		copy(u.Comm[:], g.Comm)
-		check(worker.StepComm, checkComm(g.Comm))
+		check(worker.StepComm, checkName("comm", g.Comm))
 	}
 	if g.GID != nil {
 		u.GID = *g.GID
@@ -152,9 +168,10 @@ func inRange(field string, v, lo, hi int) error {
 	return nil
 }
 
-func checkComm(comm string) error {
-	if len(comm) > 15 || strings.IndexByte(comm, 0) >= 0 {
-		return fmt.Errorf("comm: %q must be 1 to 15 bytes without NUL", comm)
+// checkName checks a name that PR_SET_NAME is to set.
+func checkName(field, name string) error {
+	if len(name) > 15 || strings.IndexByte(name, 0) >= 0 {
+		return fmt.Errorf("%s: %q must be 1 to 15 bytes without NUL", field, name)
 	}
 	return nil
 }

@@ -226,6 +226,7 @@ func (d *decoder) group(n *node, path string, g *Group) {
 		field{"mem_policy", func(n *node, path string) { g.MemPolicy = d.memPolicy(n, path) }},
 		field{"nice", d.integer(-20, 19, func(v int64) { i := int(v); g.Nice = &i })},
 		field{"comm", d.text(&g.Comm)},
+		field{"pcomm", d.text(&g.Pcomm)},
 		field{"uid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.UID = &u })},
 		field{"gid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.GID = &u })},
 		field{"numa_node", d.integer(0, MaxNUMANode, func(v int64) { i := int(v); g.NUMANode = &i })},

@@ -37,6 +37,7 @@ type Group struct {
 	MemPolicy *MemPolicy `json:"mem_policy,omitempty"` // absent: default
 	Nice      *int       `json:"nice,omitempty"`       // −20 to 19; absent: untouched
 	Comm      string     `json:"comm,omitempty"`       // 1 to 15 bytes
+	Pcomm     string     `json:"pcomm,omitempty"`      // 1 to 15 bytes: one process of this name has all workers as its threads
 	UID       *uint32    `json:"uid,omitempty"`
 	GID       *uint32    `json:"gid,omitempty"`
 	NUMANode  *int       `json:"numa_node,omitempty"` // pins to the node's CPUs; overrides affinity

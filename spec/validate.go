@@ -185,8 +185,10 @@ func (c *checker) group(path string, g *Group) {
 	if g.Nice != nil && (*g.Nice < -20 || *g.Nice > 19) {
 		c.errorf(path+".nice", "%d is out of range; -20 to 19", *g.Nice)
 	}
-	if len(g.Comm) > MaxCommLen || strings.ContainsRune(g.Comm, 0) {
-		c.errorf(path+".comm", "%s is no task name; 1 to %d bytes without NUL", quote(g.Comm), MaxCommLen)
+	for _, name := range []struct{ field, value string }{{"comm", g.Comm}, {"pcomm", g.Pcomm}} {
+		if len(name.value) > MaxCommLen || strings.ContainsRune(name.value, 0) {
+			c.errorf(path+"."+name.field, "%s is no task name; 1 to %d bytes without NUL", quote(name.value), MaxCommLen)
+		}
 	}
 	if g.NUMANode != nil && (*g.NUMANode < 0 || *g.NUMANode > MaxNUMANode) {
 		c.errorf(path+".numa_node", "%d is out of range; 0 to %d", *g.NUMANode, MaxNUMANode)

@@ -31,7 +31,7 @@ func faultInjection(s *Slab) {
 	}
 	switch kind {
 	case faultExit:
-		bare.ExitGroup(code)
+		s.exit(code)
 	case faultKill:
 		s.raise(unix.SIGKILL)
 	case faultStop:

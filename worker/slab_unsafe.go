@@ -29,6 +29,13 @@ const (
 	StateCommitted = 5 // every figure of the slab is final
 )
 
+// The ways a worker is born.
+const (
+	ModeProcess = 0 // a process of its own
+	ModeThread  = 1 // a thread of the spawner's process
+	ModeMember  = 2 // a thread of a container's leader
+)
+
 // The set-up steps of a worker, in the order they are made. Each may fail
 // softly: its errno lands in Slab.SoftErrno.
 const (
@@ -83,7 +90,7 @@ type Slab struct {
 	SpawnerPID int32
 	Type       uint32 // index in Types
 	Pos        uint32 // position within the set of workers that share a region
-	Thread     uint32 // 1: a thread of the spawner, 0: a process
+	Mode       uint32 // how it was born: ModeProcess, ModeThread, ModeMember
 	NumFDs     uint32
 	FDs        [MaxOwnedFDs]int32 // owned descriptors, ascending; all others are closed
 	ReadFD     int32              // pipe ends, −1 for none
@@ -91,6 +98,7 @@ type Slab struct {
 	_          uint32
 	Params     [MaxParams]uint64
 	Shared     uintptr // *Shared of the handle
+	Container  uintptr // *Container of a member, else 0
 	Region     uintptr // memory shared with the group's peers
 	Wake       uintptr // *bare.Latency, 0 where the type promises none
 	Cost       uintptr
@@ -111,10 +119,16 @@ type Slab struct {
 	Stop uint32
 	_    [60]byte
 
+	// Written by the kernel.
+	LiveTID uint32 // of a thread: its tid from the clone until it has ended; a futex
+	_       [60]byte
+
 	// Written by the worker.
 	State       uint32
 	TID         int32
 	IsMessenger uint32
+	ExitWord    uint32 // exit status + 1, once the worker ended by itself
+	_           uint32
 	CPU         int32 // at the last checkpoint
 	WorkUnits   uint64
 	Iterations  uint64
@@ -145,6 +159,36 @@ type Slab struct {
 	NUMAPages     [bare.MaxNodes]uint64
 	MigrationList [MaxMigrations]Migration
 }
+
+// Container is the shared memory between a container's leader, its members and
+// the spawner.
+type Container struct {
+	_          structs.HostLayout
+	SpawnerPID int32
+	Members    uint32
+	FirstSlab  uintptr // of the members, which lie SlabStride apart
+	SlabStride uintptr
+	Areas      uintptr // of the members, which lie bare.AreaSize apart
+	Entry      uintptr // bare.Code of MemberMain
+	Shared     uintptr // *Shared
+	Steps      uint32  // StepGID, StepUID: what the leader drops to
+	UID, GID   uint32
+	Comm       [16]byte
+	NumFDs     uint32
+	_          [60]byte
+	Stop       uint32 // set by SIGUSR1
+	Gate       uint32 // opened by the leader when all members live; a futex
+	Alive      uint32 // members that were started
+	State      uint32 // StateUnborn, StateAtGate, StateRunning of the leader
+	Errno      uint32 // of the clone that failed, if one did
+	Fault      bare.Fault
+}
+
+// ContainerAt is the container block at an address.
+func ContainerAt(addr uintptr) *Container { return (*Container)(bare.Pointer(addr)) }
+
+// ContainerSize is the size of a Container in bytes.
+const ContainerSize = unsafe.Sizeof(Container{})
 
 // Migration is one change of CPU that a checkpoint saw.
 type Migration struct {

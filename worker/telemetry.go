@@ -92,7 +92,7 @@ func (s *Slab) begin() {
 	now := bare.Now()
 	s.StartNs, s.EndNs, s.gapFrom = now, now, now
 	atomic.StoreUint32(&s.State, StateRunning)
-	announce(&shared.ReadyCount)
+	addTo(&shared.ReadyCount, 1)
 }
 
 // end closes the books of the loop.

@@ -1,6 +1,7 @@
 package bare
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"structs"
@@ -15,6 +16,9 @@ const (
 	stackSize    = 64 << 10
 	altStackSize = 32 << 10 // a signal frame with AVX-512 and AMX state is under 12 KiB
 	tcbSize      = 8192
+
+	// AreaSize is the size of an area in bytes.
+	AreaSize = guardSize + stackSize + altStackSize + tcbSize
 
 	// stackReserve is the room below which Go prologues see the stack as full:
 	// the runtime's own 928 bytes for nosplit chains, and what the vDSO uses.
@@ -71,26 +75,34 @@ type Area struct {
 
 // NewArea maps an area. The mapping is private; only pages that a task touches
 // cost memory.
-func NewArea() (*Area, error) {
-	mem, err := unix.Mmap(-1, 0, guardSize+stackSize+altStackSize+tcbSize,
+func NewArea() (*Area, error) { return NewAreas(1) }
+
+// NewAreas maps n areas side by side, AreaSize apart, as one Area.
+func NewAreas(n int) (*Area, error) {
+	mem, err := unix.Mmap(-1, 0, n*AreaSize,
 		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
-		return nil, fmt.Errorf("map worker stack of %d bytes: %w", stackSize, err)
-	}
-	if err := unix.Mprotect(mem[:guardSize], unix.PROT_NONE); err != nil {
-		unix.Munmap(mem)
-		return nil, fmt.Errorf("protect guard page of worker stack: %w", err)
+		return nil, fmt.Errorf("map %d worker stacks of %d bytes: %w", n, stackSize, err)
 	}
 	a := &Area{mem: mem}
-	base := uintptr(unsafe.Pointer(&mem[0]))
-	stack, alt, tcb := base+guardSize, base+guardSize+stackSize, a.tcb()
-	a.initTCB(tcb, stack, stackSize, tcb)
-	a.initTCB(tcb+unsafe.Sizeof(TCB{}), alt, altStackSize, tcb)
+	for i := range n {
+		if err := a.init(mem[i*AreaSize : (i+1)*AreaSize]); err != nil {
+			return nil, errors.Join(err, a.Free())
+		}
+	}
 	return a, nil
 }
 
-func (a *Area) tcb() uintptr {
-	return uintptr(unsafe.Pointer(&a.mem[guardSize+stackSize+altStackSize]))
+func (a *Area) init(mem []byte) error {
+	if err := unix.Mprotect(mem[:guardSize], unix.PROT_NONE); err != nil {
+		return fmt.Errorf("protect guard page of worker stack (see vm.max_map_count): %w", err)
+	}
+	base := uintptr(unsafe.Pointer(&mem[0]))
+	stack, alt := base+guardSize, base+guardSize+stackSize
+	tcb := alt + altStackSize
+	a.initTCB(tcb, stack, stackSize, tcb)
+	a.initTCB(tcb+unsafe.Sizeof(TCB{}), alt, altStackSize, tcb)
+	return nil
 }
 
 func (a *Area) initTCB(at, stack, size, owner uintptr) {
@@ -131,9 +143,33 @@ func (a *Area) Clone(args *CloneArgs, fn func(arg uintptr), arg uintptr) (pid in
 	return pid, nil
 }
 
+// CloneThread makes a thread of the calling process that runs fn(arg) on the
+// i-th of the areas. args come from ThreadArgs.
+func (a *Area) CloneThread(i int, args *CloneArgs, fn func(arg uintptr), arg uintptr) (tid int, err error) {
+	tid, errno := CloneAt(a.Address()+uintptr(i)*AreaSize, args, Code(fn), arg)
+	runtime.KeepAlive(args)
+	if errno != 0 {
+		return 0, errno
+	}
+	return tid, nil
+}
+
 // Code is the function value of fn as a number, which tasks can hold and pass
 // to CloneAt. fn must be a top-level function.
 func Code(fn func(arg uintptr)) uintptr { return *(*uintptr)(unsafe.Pointer(&fn)) }
+
+// ThreadArgs is the clone3 request for a task that is a thread of the calling
+// process. The kernel keeps *tid at the thread's id while it lives and clears it,
+// with a futex wake, when it has ended.
+func ThreadArgs(tid *uint32) CloneArgs {
+	addr := uint64(uintptr(unsafe.Pointer(tid)))
+	return CloneArgs{
+		Flags: unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD |
+			unix.CLONE_SYSVSEM | unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_CLEARTID,
+		ParentTID: addr,
+		ChildTID:  addr,
+	}
+}
 
 // CloneAt is Clone for callers that may be tasks themselves: the area is the
 // memory at an address, fn is what Code made of a function.
