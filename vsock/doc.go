@@ -1,7 +1,11 @@
 // Package vsock is the host link: a framed protocol over any byte stream that
 // joins a guest and its host, and both ends of the conversation on it. The
-// stream is a virtio-serial port or a vsock connection; nothing here knows
-// which.
+// stream is a virtio-serial port or a vsock connection; the protocol does not
+// know which.
+//
+// Dial and Listen make vsock connections in a guest, and on a host whose kernel
+// has the device (vhost-vsock). Where it has not, package vsock/vhostuser is
+// the device.
 //
 // The conversation, G the guest and H the host:
 //
@@ -16,7 +20,7 @@
 // receiver does not know is skipped, unless FlagMust is set: then it ends the
 // conversation with ErrProtocol.
 //
-// The package imports nothing else of guestinit, never opens a device and
-// treats every byte that arrives as untrusted: sizes are limited before memory
+// The package imports nothing else of guestinit and treats every byte that
+// arrives as untrusted: sizes are limited before memory
 // is taken, and each way to be wrong is an error class of its own.
 package vsock
