@@ -1,0 +1,286 @@
+package vhostuser
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/vsock"
+)
+
+// The guest's side of the tests with real guests: this test binary as /init.
+
+// Services that the guest offers, by port.
+const (
+	portSink   = 5001 // hashes what comes, answers with the hash
+	portSource = 5002 // is told a count, sends so many bytes, closes
+	portEcho   = 5003
+	portDial   = 5004 // is told an order, connects to the host and sends
+	portOff    = 5005 // powers off
+	portBench  = 5006 // measures from the guest, answers with text
+	portHang   = 5007 // takes connections and never reads
+	portShort  = 5008 // takes 1000 bytes and closes
+	portDrain  = 5009 // reads to the end, says so
+	portReady  = 6000 // of the host: the guest says that it is up
+	portBack   = 6001 // of the host: what portDial connects to
+	portPong   = 6002 // of the host: echo
+	portEmpty  = 6003 // of the host: like portDrain
+)
+
+// order tells the guest to connect to portBack and send.
+type order struct{ Total, Size, Seed uint64 }
+
+// TestMain runs the tests, or the guest's side of them.
+func TestMain(m *testing.M) {
+	if os.Getpid() == 1 {
+		guestMain()
+	}
+	os.Exit(m.Run())
+}
+
+func guestMain() {
+	defer func() {
+		fmt.Println("guest: power off:", recover())
+		unix.Sync()
+		_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	}()
+	check := func(err error) {
+		if err != nil {
+			panic(err)
+		}
+	}
+	for _, m := range [][2]string{{"proc", "/proc"}, {"devtmpfs", "/dev"}} {
+		check(os.MkdirAll(m[1], 0o755))
+		if err := unix.Mount(m[0], m[1], m[0], 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+			panic(err)
+		}
+	}
+	check(guestModules())
+	off := make(chan struct{})
+	services := map[uint32]func(net.Conn){
+		portSink: guestSink, portSource: guestSource, portDial: guestDial, portBench: guestBench,
+		portEcho:  func(c net.Conn) { _, _ = io.Copy(c, c) },
+		portShort: func(c net.Conn) { _, _ = io.ReadFull(c, make([]byte, 1000)) },
+		portDrain: drain,
+		portHang:  func(net.Conn) { select {} },
+		portOff:   func(net.Conn) { close(off) },
+	}
+	for port, serve := range services {
+		l, err := vsock.Listen(vsock.CIDAny, port)
+		check(err)
+		go func() {
+			for {
+				c, err := l.Accept()
+				check(err)
+				go func() {
+					serve(c)
+					c.Close()
+				}()
+			}
+		}()
+	}
+	c, err := guestConnect(portReady)
+	check(err)
+	cid, err := vsock.LocalCID()
+	check(err)
+	fmt.Fprintf(c, "%s %s %d\n", c.LocalAddr(), c.RemoteAddr(), cid)
+	<-off
+}
+
+// guestModules loads the modules of the image.
+func guestModules() error {
+	list, err := os.Open("/etc/guestinit/modules")
+	if err != nil {
+		return err
+	}
+	for s := bufio.NewScanner(list); s.Scan(); {
+		_, path, ok := strings.Cut(s.Text(), " ")
+		if !ok || strings.HasPrefix(s.Text(), "#") {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		f.Close()
+	}
+	return nil
+}
+
+// guestConnect connects to the host, which may not be there yet.
+func guestConnect(port uint32) (*vsock.Conn, error) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		c, err := vsock.Dial(ctx, vsock.CIDHost, port)
+		cancel()
+		if err == nil || time.Now().After(end) {
+			return c, err
+		}
+	}
+}
+
+// drain reads to the end and says that it is there.
+func drain(c net.Conn) {
+	_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, c, make([]byte, 256<<10))
+	_, _ = c.Write([]byte{1})
+	c.Close()
+}
+
+func guestSink(c net.Conn) {
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, c, make([]byte, 256<<10)); err != nil {
+		fmt.Println("guest: sink:", err)
+	}
+	_, _ = c.Write(h.Sum(nil))
+}
+
+// stream is total bytes that follow from a seed.
+func testBytes(seed, total uint64) io.Reader {
+	var s [32]byte
+	binary.LittleEndian.PutUint64(s[:], seed)
+	return io.LimitReader(rand.NewChaCha8(s), int64(total))
+}
+
+// pump writes what r has, size bytes at a time.
+func pump(w io.Writer, r io.Reader, size uint64) error {
+	b := make([]byte, size)
+	for {
+		n, err := io.ReadFull(r, b)
+		if n > 0 {
+			if _, err := w.Write(b[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+func guestSource(c net.Conn) {
+	var o order
+	if err := binary.Read(c, binary.LittleEndian, &o); err != nil {
+		fmt.Println("guest: source:", err)
+		return
+	}
+	if err := pump(c, testBytes(o.Seed, o.Total), o.Size); err != nil {
+		fmt.Println("guest: source:", err)
+	}
+}
+
+// guestDial sends as ordered, half-closes, and passes the host's answer back.
+func guestDial(c net.Conn) {
+	var o order
+	if err := binary.Read(c, binary.LittleEndian, &o); err != nil {
+		fmt.Println("guest: dial:", err)
+		return
+	}
+	up, err := guestConnect(portBack)
+	if err != nil {
+		fmt.Fprintf(c, "connect: %v", err)
+		return
+	}
+	defer up.Close()
+	if err := pump(up, testBytes(o.Seed, o.Total), o.Size); err != nil {
+		fmt.Fprintf(c, "write: %v", err)
+		return
+	}
+	if err := up.CloseWrite(); err != nil {
+		fmt.Fprintf(c, "shutdown: %v", err)
+		return
+	}
+	answer, err := io.ReadAll(up)
+	fmt.Fprintf(c, "%x %v", answer, err)
+}
+
+// guestBench measures connects and round trips.
+func guestBench(c net.Conn) {
+	const rounds = 300
+	median := func(d []time.Duration) time.Duration {
+		slices.Sort(d)
+		return d[len(d)/2]
+	}
+	var connects, trips []time.Duration
+	for range rounds {
+		at := time.Now()
+		up, err := vsock.Dial(context.Background(), vsock.CIDHost, portPong)
+		if err != nil {
+			fmt.Fprint(c, err)
+			return
+		}
+		connects = append(connects, time.Since(at))
+		up.Close()
+	}
+	up, err := vsock.Dial(context.Background(), vsock.CIDHost, portPong)
+	if err != nil {
+		fmt.Fprint(c, err)
+		return
+	}
+	defer up.Close()
+	for b := []byte{1}; len(trips) < rounds; {
+		at := time.Now()
+		if _, err := up.Write(b); err != nil {
+			fmt.Fprint(c, err)
+			return
+		}
+		if _, err := io.ReadFull(up, b); err != nil {
+			fmt.Fprint(c, err)
+			return
+		}
+		trips = append(trips, time.Since(at))
+	}
+	var sent []string
+	for _, size := range []int{28 << 10, 1 << 20} {
+		at := time.Now()
+		if err := guestBulk(size); err != nil {
+			fmt.Fprint(c, err)
+			return
+		}
+		sent = append(sent, fmt.Sprintf("%d KiB writes %.0f MiB/s", size>>10, 64/time.Since(at).Seconds()))
+	}
+	fmt.Fprintf(c, "connect %v round trip %v guest to host %s", median(connects), median(trips), strings.Join(sent, ", "))
+}
+
+// guestBulk sends 64 MiB and waits until the host has read them.
+func guestBulk(size int) error {
+	up, err := vsock.Dial(context.Background(), vsock.CIDHost, portEmpty)
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	return bulk(up, size)
+}
+
+// bulk sends 64 MiB in writes of size and waits until the peer has read them.
+func bulk(c interface {
+	io.ReadWriter
+	CloseWrite() error
+}, size int) error {
+	b := make([]byte, size)
+	for left := 64 << 20; left > 0; left -= size {
+		if _, err := c.Write(b[:min(size, left)]); err != nil {
+			return err
+		}
+	}
+	if err := c.CloseWrite(); err != nil {
+		return err
+	}
+	_, err := io.ReadAll(c)
+	return err
+}
