@@ -73,14 +73,12 @@ func Spawn(w Workload) (*Handle, error) {
 }
 
 // reserveFDs makes sure that the process may open the descriptors that the
-// workload needs: one per worker to watch it, and four per pair of pipe users.
+// workload needs: one per worker to watch it, and those of its work type.
 func reserveFDs(total int, plans []groupPlan) error {
 	const spare = 64
 	need := uint64(total + spare)
 	for i := range plans {
-		if plans[i].work.Type.Resource == worker.PipePair {
-			need += 2 * uint64(plans[i].group.Workers)
-		}
+		need += uint64(plans[i].descriptors())
 	}
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {

@@ -167,27 +167,46 @@ func resolveNode(u *worker.Setup, node int) error {
 	if node < 0 || node > math.MaxInt16 {
 		return fmt.Errorf("numa_node: %d is no node", node)
 	}
-	list, err := os.ReadFile(fmt.Sprintf("%s/node%d/cpulist", nodeDir, node))
+	cpus, err := nodeCPUs(node)
 	if err != nil {
 		return fmt.Errorf("numa_node: no node %d here: %w", node, err)
 	}
-	cpus, err := spec.ParseCPUList(strings.TrimSpace(string(list)))
-	if err != nil || len(cpus) == 0 {
-		return fmt.Errorf("numa_node: node %d has no CPUs (%q)", node, list)
+	if len(cpus) == 0 {
+		return fmt.Errorf("numa_node: node %d has no CPUs", node)
 	}
 	return setMask(&u.NUMANodeMask, cpus)
 }
 
-// onlineNodes is the number of online NUMA nodes, 1 where the kernel does not
-// tell.
-func onlineNodes() int {
+// nodeCPUs lists the CPUs of a NUMA node, which may have none.
+func nodeCPUs(node int) (spec.CPUList, error) {
+	list, err := os.ReadFile(fmt.Sprintf("%s/node%d/cpulist", nodeDir, node))
+	if err != nil {
+		return nil, err
+	}
+	text := strings.TrimSpace(string(list))
+	if text == "" {
+		return nil, nil
+	}
+	cpus, err := spec.ParseCPUList(text)
+	if err != nil {
+		return nil, fmt.Errorf("CPUs of node %d: %w", node, err)
+	}
+	return cpus, nil
+}
+
+// nodeList lists the online NUMA nodes; none where the kernel does not tell.
+func nodeList() spec.CPUList {
 	list, err := os.ReadFile(nodeDir + "/online")
 	if err != nil {
-		return 1
+		return nil
 	}
 	nodes, err := spec.ParseCPUList(strings.TrimSpace(string(list)))
 	if err != nil {
-		return 1
+		return nil
 	}
-	return max(len(nodes), 1)
+	return nodes
 }
+
+// onlineNodes is the number of online NUMA nodes, 1 where the kernel does not
+// tell.
+func onlineNodes() int { return max(len(nodeList()), 1) }

@@ -27,7 +27,8 @@ type arena struct {
 	mem    []byte
 	shared *worker.Shared
 	slabs  []*worker.Slab
-	pipes  []int // every pipe end of the handle, for closing
+	pipes  []int // every descriptor made for the workers, for closing
+	supplies
 }
 
 // newArena maps and fills the memory for all workers of the plans, and makes
@@ -87,18 +88,21 @@ func layoutOf(t *worker.Type, samples int) slabLayout {
 
 func roundUp(n, to uintptr) uintptr { return (n + to - 1) / to * to }
 
+// regionStride is how far apart the regions of two sets lie.
+func regionStride(p *groupPlan) uintptr { return roundUp(p.work.RegionBytes(), regionSize) }
+
 func regionBytes(p *groupPlan) uintptr {
-	if p.work.Type.Resource != worker.FutexWord {
-		return 0
+	if p.work.Type.Resource == worker.NodeCPUs {
+		return roundUp(worker.NodeTableSize, pageSize)
 	}
-	return roundUp(uintptr(p.group.Workers/p.work.GroupSize())*regionSize, pageSize)
+	return roundUp(uintptr(p.group.Workers/p.work.GroupSize())*regionStride(p), pageSize)
 }
 
 // fillGroup writes the slabs of one group at address at and returns the address
 // behind it.
 func (a *arena) fillGroup(p *groupPlan, l slabLayout, at uintptr, samples uint64) (uintptr, error) {
 	first, set := len(a.slabs), p.work.GroupSize()
-	regions := at + l.size*uintptr(p.group.Workers)
+	group, regions := at, at+l.size*uintptr(p.group.Workers)
 	for i := range p.group.Workers {
 		s := worker.SlabAt(at)
 		s.Type, s.Pos, s.Params = uint32(p.work.Index), uint32(i%set), p.work.Values
@@ -113,7 +117,8 @@ func (a *arena) fillGroup(p *groupPlan, l slabLayout, at uintptr, samples uint64
 			return at + o
 		}
 		s.Wake, s.Cost, s.Timer = offset(l.wake), offset(l.cost), offset(l.timer)
-		s.Region = regions + uintptr(i/set)*regionSize
+		s.Region = regions + uintptr(i/set)*regionStride(p)
+		s.Peers, s.PeerStride, s.PeerCount = group, l.size, uint32(p.group.Workers)
 		if p.setup.Steps != 0 {
 			s.Setup = p.setup // touches further pages of the slab
 		}
@@ -125,10 +130,7 @@ func (a *arena) fillGroup(p *groupPlan, l slabLayout, at uintptr, samples uint64
 		a.slabs = append(a.slabs, s)
 		at += l.size
 	}
-	if p.work.Type.Resource == worker.PipePair {
-		return at, a.makePipes(a.slabs[first:])
-	}
-	return at + regionBytes(p), nil
+	return at + regionBytes(p), a.supply(p, a.slabs[first:])
 }
 
 // drawCPUs picks count CPUs of from, or all if there are fewer.
@@ -150,8 +152,8 @@ func (a *arena) makePipes(slabs []*worker.Slab) error {
 		if err != nil {
 			return err
 		}
-		own(slabs[i], ba[0], ab[1])
-		own(slabs[i+1], ab[0], ba[1])
+		ownPipes(slabs[i], ba[0], ab[1])
+		ownPipes(slabs[i+1], ab[0], ba[1])
 	}
 	return nil
 }
@@ -165,14 +167,24 @@ func (a *arena) pipe() ([2]int, error) {
 	return p, nil
 }
 
-// own makes two pipe ends the worker's.
-func own(s *worker.Slab, read, write int) {
+// ownPipes makes two pipe ends the worker's.
+func ownPipes(s *worker.Slab, read, write int) {
 	s.ReadFD, s.WriteFD = int32(read), int32(write)
-	s.NumFDs = 2
-	s.FDs[0], s.FDs[1] = int32(min(read, write)), int32(max(read, write))
+	own(s, read)
+	own(s, write)
 }
 
-// closePipes closes the spawner's copies of all pipe ends.
+// own makes a descriptor the worker's. The list stays in ascending order.
+func own(s *worker.Slab, fd int) {
+	i := int(s.NumFDs)
+	for ; i > 0 && s.FDs[i-1] > int32(fd); i-- {
+		s.FDs[i] = s.FDs[i-1]
+	}
+	s.FDs[i] = int32(fd)
+	s.NumFDs++
+}
+
+// closePipes closes the spawner's copies of all descriptors of the workers.
 func (a *arena) closePipes() {
 	for _, fd := range a.pipes {
 		unix.Close(fd)
@@ -182,15 +194,16 @@ func (a *arena) closePipes() {
 
 func (a *arena) free() error {
 	a.closePipes()
+	err := a.withdraw()
 	if a.mem == nil {
-		return nil
+		return err
 	}
 	mem := a.mem
 	a.mem, a.shared, a.slabs = nil, nil, nil
-	if err := unix.Munmap(mem); err != nil {
-		return fmt.Errorf("unmap shared memory of the workload: %w", err)
+	if unmapErr := unix.Munmap(mem); unmapErr != nil {
+		err = errors.Join(err, fmt.Errorf("unmap shared memory of the workload: %w", unmapErr))
 	}
-	return nil
+	return err
 }
 
 // explainMmap says what the errno of a failed mapping means here.

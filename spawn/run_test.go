@@ -67,63 +67,6 @@ func collect(t *testing.T, h *Handle) []report.Worker {
 	return reports
 }
 
-// TestEveryTypeReports runs every work type and checks that it says what it
-// promises, and nothing else (S8, S9, S27).
-func TestEveryTypeReports(t *testing.T) {
-	for i := range worker.Types {
-		typ := &worker.Types[i]
-		if typ.Name == faultType {
-			continue // TestFaults
-		}
-		for _, mode := range modes {
-			t.Run(typ.Name+"/"+mode, func(t *testing.T) {
-				work, err := worker.Parse(spec.Work{Type: typ.Name})
-				if err != nil {
-					t.Fatal(err)
-				}
-				n := 2 * work.GroupSize()
-				h := startMode(t, mode, group(n, typ.Name))
-				time.Sleep(400 * time.Millisecond)
-				reports := collect(t, h)
-				if len(reports) != n {
-					t.Fatalf("%d reports for %d workers", len(reports), n)
-				}
-				for i := range reports {
-					checkReport(t, typ, &reports[i])
-				}
-			})
-		}
-	}
-}
-
-func checkReport(t *testing.T, typ *worker.Type, r *report.Worker) {
-	t.Helper()
-	if !r.Completed || r.Partial || r.ExitInfo != nil {
-		t.Errorf("worker %d: completed %v, partial %v, exit info %v", r.Index, r.Completed, r.Partial, r.ExitInfo)
-	}
-	if r.WorkUnits == 0 || r.Iterations == 0 || r.WallNs == 0 || r.CPUNs == 0 || r.CPUsUsed == "" {
-		t.Errorf("worker %d: no progress in %+v", r.Index, r)
-	}
-	if r.Schedstat.RunCount == 0 || r.Schedstat.CPUNs == 0 {
-		t.Errorf("worker %d: schedstat %+v", r.Index, r.Schedstat)
-	}
-	if len(r.SoftErrors) > 0 {
-		t.Errorf("worker %d: soft errors %v", r.Index, r.SoftErrors)
-	}
-	for _, l := range []struct {
-		name     string
-		promised bool
-		got      *report.Latency
-	}{{"wake", typ.Wake, r.WakeLatency}, {"cost", typ.Cost, r.IterationCost}, {"timer", typ.Timer, r.TimerLatency}} {
-		if l.promised != (l.got != nil) {
-			t.Errorf("worker %d: %s latency promised %v, there %v", r.Index, l.name, l.promised, l.got != nil)
-		}
-		if l.got != nil && l.got.Count > 0 && (l.got.Max < l.got.P999 || l.got.P50 < l.got.Min) {
-			t.Errorf("worker %d: %s latency is out of order: %+v", r.Index, l.name, l.got)
-		}
-	}
-}
-
 // TestSamplesAreOfThePopulation checks the reservoir against the exact figures.
 func TestSamplesAreOfThePopulation(t *testing.T) {
 	h := start(t, group(1, "timer_latency", "interval", "100us"))

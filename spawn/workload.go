@@ -104,6 +104,9 @@ func (p *groupPlan) admit(g *spec.Group, mode string) error {
 	if err != nil {
 		return fmt.Errorf("work.%w", err)
 	}
+	if err := refused(work.Type, mode); err != nil {
+		return fmt.Errorf("work.%w", err)
+	}
 	p.work = work
 	size := work.GroupSize()
 	var errs []error

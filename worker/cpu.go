@@ -74,3 +74,42 @@ func (s *Slab) sleepUntil(deadline int64) bool {
 	}
 	return false
 }
+
+func mixed(s *Slab) {
+	for !s.Stopped() {
+		s.spin(spinUnits)
+		bare.Yield()
+		s.pass()
+	}
+}
+
+// idleChurn records how much later than asked each sleep ended: the cost of
+// leaving idle, and the timer slack unless precise_timing takes it away.
+func idleChurn(s *Slab) {
+	burst, sleep := int64(s.Params[0]), int64(s.Params[1])
+	if s.Params[2] != 0 {
+		s.soft(bare.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0))
+	}
+	for !s.Stopped() {
+		s.busyFor(burst, smallSpin)
+		deadline := bare.Now() + sleep
+		slept := s.sleepUntil(deadline)
+		now := bare.Now()
+		if slept {
+			record(s.Wake, s.Reservoir, now-deadline)
+		}
+		s.gapFrom = now
+		s.pass()
+	}
+}
+
+// smtSiblingSpin is spin_wait that also times its passes: a busy sibling thread
+// of the core shows in them.
+func smtSiblingSpin(s *Slab) {
+	for !s.Stopped() {
+		start := bare.Now()
+		s.spin(spinUnits)
+		s.costed(start, bare.Now())
+		s.pass()
+	}
+}

@@ -10,10 +10,7 @@ func futexPingPong(s *Slab) {
 	word, mine := s.word(0), s.Pos&1
 	spin := s.Params[0]
 	for !s.Stopped() {
-		s.spin(spin)
-		if spin == 0 {
-			s.WorkUnits++
-		}
+		s.work(spin)
 		atomic.StoreUint32(word, 1-mine)
 		bare.FutexWake(word, 1)
 		start := bare.Now()
@@ -32,7 +29,7 @@ func mutexContention(s *Slab) {
 	lock := s.word(0)
 	hold, work := s.Params[1], s.Params[2]
 	for !s.Stopped() {
-		s.spin(work)
+		s.work(work)
 		for !atomic.CompareAndSwapUint32(lock, 0, 1) {
 			if s.Stopped() {
 				return
@@ -41,10 +38,7 @@ func mutexContention(s *Slab) {
 			bare.FutexWait(lock, 1, pollNs)
 			s.woke(start, bare.Now())
 		}
-		s.spin(hold)
-		if hold+work == 0 {
-			s.WorkUnits++
-		}
+		s.work(hold)
 		atomic.StoreUint32(lock, 0)
 		bare.FutexWake(lock, 1)
 		s.pass()

@@ -15,6 +15,24 @@ type Instance struct {
 	Type   *Type
 	Index  int // in Types
 	Values [MaxParams]uint64
+	Texts  [MaxParams]string // of the parameters of kind Text
+}
+
+// Wakes tells whether the worker at a position of its set records wake latencies.
+func (in *Instance) Wakes(pos int) bool {
+	return in.Type.Wake && (in.Type.Wakes == nil || in.Type.Wakes(&in.Values, pos))
+}
+
+// RegionBytes is the memory that a set of workers shares, 0 for none.
+func (in *Instance) RegionBytes() uintptr {
+	switch in.Type.Resource {
+	case SharedMemory, PipeRing:
+		if in.Type.Region != nil {
+			return in.Type.Region(&in.Values)
+		}
+		return 4
+	}
+	return 0
 }
 
 // GroupSize is how many workers of the instance work together, at least 1.
@@ -45,9 +63,9 @@ func Parse(w spec.Work) (*Instance, error) {
 	t := &Types[index]
 	in := &Instance{Type: t, Index: index}
 	names := make([]string, len(t.Params))
-	for i, p := range t.Params {
-		names[i] = p.Name
-		in.Values[i] = p.Default
+	for i := range t.Params {
+		names[i] = t.Params[i].Name
+		in.setDefault(i, &t.Params[i])
 	}
 	keys := make([]string, 0, len(w.Params))
 	for key := range w.Params {
@@ -59,13 +77,37 @@ func Parse(w spec.Work) (*Instance, error) {
 		if i < 0 {
 			return nil, fmt.Errorf("%s: unknown parameter of %s%s", key, t.Name, accepts(key, names))
 		}
-		v, err := t.Params[i].parse(w.Params[key])
-		if err != nil {
+		if err := in.set(i, w.Params[key]); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		in.Values[i] = v
 	}
 	return in, nil
+}
+
+func (in *Instance) setDefault(i int, p *Param) {
+	in.Values[i] = p.Default
+	if p.Kind == Phases {
+		in.Values[i] = uint64(len(p.Phases))
+		copy(in.Values[i+1:], p.Phases)
+	}
+}
+
+// set gives parameter i the value of a spec.
+func (in *Instance) set(i int, v any) (err error) {
+	p := &in.Type.Params[i]
+	switch p.Kind {
+	case Text:
+		in.Texts[i], err = parseText(v)
+	case Phases:
+		var phases []uint64
+		if phases, err = p.parsePhases(v); err == nil {
+			in.Values[i] = uint64(len(phases))
+			copy(in.Values[i+1:], phases)
+		}
+	default:
+		in.Values[i], err = p.parse(v)
+	}
+	return err
 }
 
 func accepts(key string, names []string) string {
@@ -91,6 +133,10 @@ func (p *Param) parse(v any) (uint64, error) {
 		n, err = parseDuration(v)
 	case Enum:
 		n, err = p.parseEnum(v)
+	case Bool:
+		n, err = parseBool(v)
+	case Nodes:
+		n, err = parseNodes(v)
 	default:
 		n, err = parseCount(v)
 	}
@@ -119,6 +165,12 @@ func (p *Param) Format(n uint64) string {
 		return time.Duration(n).String()
 	case p.Kind == Enum && n < uint64(len(p.Values)):
 		return p.Values[n]
+	case p.Kind == Bool:
+		return fmt.Sprint(n != 0)
+	case p.Kind == Nodes:
+		return formatNodes(n)
+	case p.Kind == Text:
+		return ""
 	}
 	return fmt.Sprint(n)
 }

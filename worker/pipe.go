@@ -1,18 +1,11 @@
 package worker
 
-import (
-	"golang.org/x/sys/unix"
-
-	"github.com/guestinit/guestinit/internal/bare"
-)
+import "github.com/guestinit/guestinit/internal/bare"
 
 func pipeIO(s *Slab) {
 	burst := s.Params[0]
 	for !s.Stopped() {
-		s.spin(burst)
-		if burst == 0 {
-			s.WorkUnits++
-		}
+		s.work(burst)
 		if !s.exchange() {
 			return
 		}
@@ -27,20 +20,11 @@ func (s *Slab) exchange() bool {
 		return false
 	}
 	start := bare.Now()
-	for !s.Stopped() {
-		ready, errno := bare.PollIn(int(s.ReadFD), pollNs)
-		if errno != 0 && errno != unix.EINTR {
-			return false
-		}
-		if !ready {
-			continue
-		}
-		n, ok := readByte(int(s.ReadFD))
-		if !ok || n == 0 {
-			return false
-		}
+	if !s.awaitByte() {
+		return false
+	}
+	if !s.Stopped() {
 		s.woke(start, bare.Now())
-		return true
 	}
 	return true
 }

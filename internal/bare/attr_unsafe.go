@@ -92,6 +92,12 @@ func HandleNothing(sig unix.Signal) unix.Errno {
 	return sigaction(sig, noopAddress(), saRestart|saOnStack)
 }
 
+// Unblock lets a signal through to the calling task.
+func Unblock(sig unix.Signal) {
+	mask := sigBit(sig)
+	Syscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_UNBLOCK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
+}
+
 // IgnoreChildren has the kernel reap the children of the process: SIGCHLD is
 // ignored.
 func IgnoreChildren() unix.Errno { return sigaction(unix.SIGCHLD, sigIgn, 0) }

@@ -1,0 +1,168 @@
+package spawn
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/worker"
+)
+
+// emptyTimeout bounds the wait until the last process has left a cgroup.
+const emptyTimeout = time.Second
+
+// cgroupSerial tells the directories of one process apart.
+var cgroupSerial atomic.Uint64
+
+// makeLeaves makes n cgroups below this process's own and lets all workers move
+// between them.
+func (a *arena) makeLeaves(slabs []*worker.Slab, n int) error {
+	for i := range n {
+		fd, err := a.makeCgroup()
+		if err != nil {
+			return err
+		}
+		for _, s := range slabs {
+			give(s, i, fd)
+		}
+	}
+	return nil
+}
+
+// makeTarget opens the cgroup that workers attach to, or makes one.
+func (a *arena) makeTarget(slabs []*worker.Slab, dest string) (err error) {
+	var fd int
+	if dest == "" {
+		fd, err = a.makeCgroup()
+	} else {
+		fd, err = a.openCgroup(dest)
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range slabs {
+		give(s, 0, fd)
+	}
+	return nil
+}
+
+// makeCgroup makes a cgroup below this process's own, to be removed with the
+// handle, and opens its cgroup.procs.
+func (a *arena) makeCgroup() (int, error) {
+	root, own, err := cgroup2()
+	if err != nil {
+		return -1, err
+	}
+	dir := filepath.Join(root, own, fmt.Sprintf("guestinit-work-%d-%d", os.Getpid(), cgroupSerial.Add(1)))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return -1, fmt.Errorf("make cgroup: %w", err)
+	}
+	a.cgroups = append(a.cgroups, dir)
+	return a.openProcs(dir)
+}
+
+// openCgroup opens an existing cgroup, named from the root of the hierarchy.
+func (a *arena) openCgroup(dest string) (int, error) {
+	root, _, err := cgroup2()
+	if err != nil {
+		return -1, err
+	}
+	if slices.Contains(strings.Split(dest, "/"), "..") {
+		return -1, fmt.Errorf("work.dest: %q has a .. in it; name the cgroup from the root of the hierarchy", dest)
+	}
+	return a.openProcs(filepath.Join(root, dest))
+}
+
+func (a *arena) openProcs(dir string) (int, error) {
+	name := dir + "/cgroup.procs"
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("attach to cgroup: %w", &fs.PathError{Op: "open", Path: name, Err: err})
+	}
+	return a.keep(fd), nil
+}
+
+// cgroup2 is where the cgroup v2 hierarchy is mounted, and the path of this
+// process's cgroup in it.
+func cgroup2() (root, own string, err error) {
+	mounts, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return "", "", fmt.Errorf("find the cgroup v2 hierarchy: %w", err)
+	}
+	defer mounts.Close()
+	membership, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", "", fmt.Errorf("find own cgroup: %w", err)
+	}
+	if root, own = findCgroup2(mounts, string(membership)); root == "" {
+		return "", "", errors.New("find the cgroup v2 hierarchy: none is mounted; mount -t cgroup2 none /sys/fs/cgroup")
+	}
+	return root, own, nil
+}
+
+// findCgroup2 reads proc_pid_mountinfo(5) and the membership of cgroups(7).
+func findCgroup2(mountinfo io.Reader, membership string) (root, own string) {
+	lines := bufio.NewScanner(mountinfo)
+	for lines.Scan() && root == "" {
+		before, after, found := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(before)
+		if found && strings.HasPrefix(after, "cgroup2 ") && len(fields) > 4 {
+			root = fields[4]
+		}
+	}
+	for line := range strings.Lines(membership) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			own = strings.TrimSpace(path)
+		}
+	}
+	return root, own
+}
+
+// removeCgroup ends what is left in a cgroup and removes it.
+func removeCgroup(dir string) error {
+	_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0) // Linux 5.14; before, what is left ends by itself
+	err := waitEmpty(dir)
+	if rmErr := os.Remove(dir); rmErr != nil {
+		return errors.Join(fmt.Errorf("remove cgroup: %w", rmErr), err)
+	}
+	return nil
+}
+
+// waitEmpty waits until no process is in the cgroup. A change of cgroup.events
+// is an exceptional condition to poll(2).
+func waitEmpty(dir string) error {
+	f, err := os.Open(dir + "/cgroup.events")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	deadline := time.Now().Add(emptyTimeout)
+	for {
+		events := make([]byte, 256)
+		n, err := f.ReadAt(events, 0)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		left := time.Until(deadline)
+		if strings.Contains(string(events[:n]), "populated 0") {
+			return nil
+		}
+		if left <= 0 {
+			return fmt.Errorf("%s still has processes after %v", dir, emptyTimeout)
+		}
+		poll := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(poll, int(left.Milliseconds())+1); err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("poll %s: %w", f.Name(), err)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+#include "textflag.h"
+
+// The constants of a linear congruential step, in 32-bit lanes for the vector
+// multiply (PMULUDQ takes the low half of each 64-bit lane).
+DATA ·aluMul<>+0(SB)/8, $1664525
+GLOBL ·aluMul<>(SB), RODATA|NOPTR, $8
+DATA ·aluAdd<>+0(SB)/8, $1013904223
+GLOBL ·aluAdd<>(SB), RODATA|NOPTR, $8
+
+// func aluScalar64(n uint64)
+TEXT ·aluScalar64(SB),NOSPLIT,$0-8
+	MOVQ	n+0(FP), CX
+	MOVQ	$6364136223846793005, R8
+	MOVQ	$1, AX
+	MOVQ	$3, BX
+	MOVQ	$5, SI
+	MOVQ	$7, DI
+loop:
+	IMULQ	R8, AX
+	IMULQ	R8, BX
+	IMULQ	R8, SI
+	IMULQ	R8, DI
+	ADDQ	$1442695, AX
+	ADDQ	$1442695, BX
+	ADDQ	$1442695, SI
+	ADDQ	$1442695, DI
+	DECQ	CX
+	JNZ	loop
+	RET
+
+// func aluVec128(n uint64)
+TEXT ·aluVec128(SB),NOSPLIT,$0-8
+	MOVQ	n+0(FP), CX
+	MOVQ	·aluMul<>(SB), X4
+	PUNPCKLQDQ	X4, X4
+	MOVQ	·aluAdd<>(SB), X5
+	PUNPCKLQDQ	X5, X5
+	MOVO	X5, X0
+	MOVO	X5, X1
+	MOVO	X5, X2
+	MOVO	X5, X3
+loop:
+	PMULULQ	X4, X0
+	PMULULQ	X4, X1
+	PMULULQ	X4, X2
+	PMULULQ	X4, X3
+	PADDQ	X5, X0
+	PADDQ	X5, X1
+	PADDQ	X5, X2
+	PADDQ	X5, X3
+	DECQ	CX
+	JNZ	loop
+	RET
+
+// func aluVec256(n uint64)
+TEXT ·aluVec256(SB),NOSPLIT,$0-8
+	MOVQ	n+0(FP), CX
+	VPBROADCASTQ	·aluMul<>(SB), Y4
+	VPBROADCASTQ	·aluAdd<>(SB), Y5
+	VMOVDQA	Y5, Y0
+	VMOVDQA	Y5, Y1
+	VMOVDQA	Y5, Y2
+	VMOVDQA	Y5, Y3
+loop:
+	VPMULUDQ	Y4, Y0, Y0
+	VPMULUDQ	Y4, Y1, Y1
+	VPMULUDQ	Y4, Y2, Y2
+	VPMULUDQ	Y4, Y3, Y3
+	VPADDQ	Y5, Y0, Y0
+	VPADDQ	Y5, Y1, Y1
+	VPADDQ	Y5, Y2, Y2
+	VPADDQ	Y5, Y3, Y3
+	DECQ	CX
+	JNZ	loop
+	VZEROUPPER
+	RET
+
+// func aluVec512(n uint64)
+TEXT ·aluVec512(SB),NOSPLIT,$0-8
+	MOVQ	n+0(FP), CX
+	VPBROADCASTQ	·aluMul<>(SB), Z4
+	VPBROADCASTQ	·aluAdd<>(SB), Z5
+	VMOVDQA64	Z5, Z0
+	VMOVDQA64	Z5, Z1
+	VMOVDQA64	Z5, Z2
+	VMOVDQA64	Z5, Z3
+loop:
+	VPMULUDQ	Z4, Z0, Z0
+	VPMULUDQ	Z4, Z1, Z1
+	VPMULUDQ	Z4, Z2, Z2
+	VPMULUDQ	Z4, Z3, Z3
+	VPADDQ	Z5, Z0, Z0
+	VPADDQ	Z5, Z1, Z1
+	VPADDQ	Z5, Z2, Z2
+	VPADDQ	Z5, Z3, Z3
+	DECQ	CX
+	JNZ	loop
+	VZEROUPPER
+	RET

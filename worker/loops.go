@@ -1,0 +1,92 @@
+package worker
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/bare"
+)
+
+// smallSpin is the pauses of a step that only paces a loop.
+const smallSpin = 256
+
+// work does n units in pieces, looking at the stop word and the clock between
+// them, so that no parameter makes a worker deaf. Nothing to do is one unit of
+// work: the pass itself.
+func (s *Slab) work(n uint64) {
+	if n == 0 {
+		s.WorkUnits++
+		return
+	}
+	for n > spinUnits && !s.Stopped() {
+		s.spin(spinUnits)
+		s.checkpoint(bare.Now())
+		n -= spinUnits
+	}
+	if !s.Stopped() {
+		s.spin(min(n, spinUnits))
+	}
+}
+
+// busyFor spins in pieces of unit pauses for a time in nanoseconds.
+func (s *Slab) busyFor(ns int64, unit uint64) {
+	now := bare.Now()
+	for end := now + ns; now < end && !s.Stopped(); {
+		s.spin(unit)
+		now = bare.Now()
+		s.checkpoint(now)
+	}
+}
+
+// costed records what a pass cost that began at start.
+func (s *Slab) costed(start, now int64) { record(s.Cost, s.Reservoir, now-start) }
+
+// rested begins a new gap after a sleep that is no wake-up to record.
+func (s *Slab) rested() { s.gapFrom = bare.Now() }
+
+// yield gives up the CPU and records how long it was away.
+func (s *Slab) yield() {
+	start := bare.Now()
+	bare.Yield()
+	record(s.Wake, s.Reservoir, bare.Now()-start)
+}
+
+// awaitChange waits until the word is no longer was. It returns false when the
+// worker is to stop.
+func (s *Slab) awaitChange(word *uint32, was uint32) bool {
+	for atomic.LoadUint32(word) == was {
+		if s.Stopped() {
+			return false
+		}
+		bare.FutexWait(word, was, pollNs)
+	}
+	return !s.Stopped()
+}
+
+// restUntilStop sleeps until the worker is to stop.
+func (s *Slab) restUntilStop() {
+	for !s.Stopped() {
+		s.sleepUntil(bare.Now() + pollNs)
+		s.rested()
+	}
+}
+
+// soft keeps the first errno of what the work type asked for itself.
+func (s *Slab) soft(errno unix.Errno) {
+	if errno != 0 && s.SoftErrno[StepWork] == 0 {
+		s.SoftErrno[StepWork] = uint32(errno)
+	}
+}
+
+// promote gives the worker a real-time priority for its role.
+func (s *Slab) promote(priority int) {
+	s.soft(bare.SetScheduler(0, unix.SCHED_FIFO, priority))
+}
+
+// random is the next number of the worker's own generator.
+func (s *Slab) random() uint64 { return bare.XorShift(&s.rng, uint64(s.TID)) }
+
+// randomBelow is a random number below n, which must be above 0 and is taken to
+// be below 2³².
+func (s *Slab) randomBelow(n uint64) uint64 { return s.random() >> 32 * n >> 32 }

@@ -1,0 +1,129 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/guestinit/guestinit/internal/bare"
+	"github.com/guestinit/guestinit/spec"
+)
+
+// maxText bounds a parameter of kind Text, in bytes: a path.
+const maxText = 1024
+
+func parseBool(v any) (uint64, error) {
+	b, ok := v.(bool)
+	if !ok {
+		return 0, fmt.Errorf("%v is neither true nor false", v)
+	}
+	if b {
+		return 1, nil
+	}
+	return 0, nil
+}
+
+func parseText(v any) (string, error) {
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("%v is no text, quote it", v)
+	case len(s) > maxText:
+		return "", fmt.Errorf("%d bytes are too many, the limit is %d", len(s), maxText)
+	case strings.ContainsRune(s, 0):
+		return "", fmt.Errorf("%q has a NUL byte", s)
+	}
+	return s, nil
+}
+
+// parseNodes reads a list such as "0-3,8", or one number, into a bit per node.
+func parseNodes(v any) (uint64, error) {
+	text, ok := v.(string)
+	if !ok {
+		n, err := parseCount(v)
+		if err != nil {
+			return 0, fmt.Errorf("%v is no list of nodes, write it as 0-3,8", v)
+		}
+		text = fmt.Sprint(n)
+	}
+	if text == "" {
+		return 0, nil
+	}
+	nodes, err := spec.ParseCPUList(text)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no list of nodes, write it as 0-3,8: %w", text, err)
+	}
+	var mask uint64
+	for _, n := range nodes {
+		if n >= bare.MaxNodes {
+			return 0, fmt.Errorf("node %d is out of range, use 0 to %d", n, bare.MaxNodes-1)
+		}
+		mask |= 1 << n
+	}
+	return mask, nil
+}
+
+func formatNodes(mask uint64) string {
+	var list spec.CPUList
+	for n := range bare.MaxNodes {
+		if mask&(1<<n) != 0 {
+			list = append(list, n)
+		}
+	}
+	return list.String()
+}
+
+// parsePhases reads a list of {NAME: DURATION}.
+func (p *Param) parsePhases(v any) ([]uint64, error) {
+	list, ok := v.([]any)
+	if !ok || len(list) == 0 || len(list) > MaxPhases {
+		return nil, fmt.Errorf("%v is no list of 1 to %d phases, write them as [{spin: 10ms}, {sleep: 5ms}]", v, MaxPhases)
+	}
+	phases := make([]uint64, len(list))
+	for i, item := range list {
+		phase, err := p.parsePhase(item)
+		if err != nil {
+			return nil, fmt.Errorf("[%d]: %w", i, err)
+		}
+		phases[i] = phase
+	}
+	return phases, nil
+}
+
+func (p *Param) parsePhase(v any) (uint64, error) {
+	object, ok := v.(map[string]any)
+	if !ok || len(object) != 1 {
+		return 0, errors.New("a phase is one name with a duration, such as {spin: 10ms}")
+	}
+	for name, value := range object {
+		what := slices.Index(p.Values, name)
+		if what < 0 {
+			return 0, fmt.Errorf("unknown phase %q%s; use one of %s", name, didYouMean(name, p.Values), strings.Join(p.Values, ", "))
+		}
+		ns, err := parseDuration(value)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		span := Param{Kind: Duration}
+		if ns < p.Min || ns > p.Max {
+			return 0, fmt.Errorf("%s: %s is out of range, use %s to %s", name, span.Format(ns), span.Format(p.Min), span.Format(p.Max))
+		}
+		return packPhase(what, ns), nil
+	}
+	return 0, nil // not reached: the object has a member
+}
+
+// DefaultText writes the default of the parameter as a spec would.
+func (p *Param) DefaultText() string {
+	if p.Kind != Phases {
+		return p.Format(p.Default)
+	}
+	parts := make([]string, len(p.Phases))
+	for i, phase := range p.Phases {
+		what, ns := unpackPhase(phase)
+		span := Param{Kind: Duration}
+		parts[i] = fmt.Sprintf("{%s: %s}", p.Values[what], span.Format(ns))
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
