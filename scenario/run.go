@@ -99,7 +99,7 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 	}
 	t := h.Timing()
 	run.DurationMs, run.CollectMs, run.StartSkewNs = ms(t.Run), ms(t.Collect), int64(t.StartSkew)
-	res = Result{Run: run, Notes: notes(s, workers)}
+	res = Result{Run: run, Notes: append(h.Notes(), notes(s, workers)...)}
 	if early != "" {
 		res.Notes = append(res.Notes, fmt.Sprintf("stopped after %v of %v: %s", t.Run.Round(time.Millisecond), time.Duration(s.Duration), early))
 	}

@@ -102,6 +102,7 @@ func (in *Instance) set(i int, v any) (err error) {
 		var phases []uint64
 		if phases, err = p.parsePhases(v); err == nil {
 			in.Values[i] = uint64(len(phases))
+			clear(in.Values[i+1:])
 			copy(in.Values[i+1:], phases)
 		}
 	default:
@@ -162,7 +163,7 @@ func (p *Param) parseEnum(v any) (uint64, error) {
 func (p *Param) Format(n uint64) string {
 	switch {
 	case p.Kind == Duration && n <= math.MaxInt64:
-		return time.Duration(n).String()
+		return shorten(time.Duration(n).String())
 	case p.Kind == Enum && n < uint64(len(p.Values)):
 		return p.Values[n]
 	case p.Kind == Bool:
@@ -173,6 +174,17 @@ func (p *Param) Format(n uint64) string {
 		return ""
 	}
 	return fmt.Sprint(n)
+}
+
+// shorten takes the zeros off a duration: 24h0m0s is 24h.
+func shorten(s string) string {
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func parseDuration(v any) (uint64, error) {

@@ -19,7 +19,7 @@ var Types = []Type{
 	},
 	{
 		Name: "yield_heavy", Family: "cpu",
-		Summary: "sched_yield in a loop; measures the cost of the pick path",
+		Summary: "call sched_yield in a loop; measures the cost of the pick path",
 		loop:    yieldHeavy,
 	},
 	{

@@ -39,17 +39,22 @@ var allowedRuntime = map[string]string{
 // allowedIndirect are the functions that may call through a register, with what
 // they call.
 var allowedIndirect = map[string]string{
-	"github.com/guestinit/guestinit/internal/bare.callC": "the vDSO",
-	"github.com/guestinit/guestinit/worker.(*Slab).run":  "a loop of Types, each of which is an entry point of the walk",
+	"github.com/guestinit/guestinit/internal/bare.callC":     "the vDSO",
+	"github.com/guestinit/guestinit/internal/bare.cloneTask": "the first function of a new task, each of which is an entry point of the walk",
+	"github.com/guestinit/guestinit/worker.(*Slab).run":      "a loop of Types, each of which is an entry point of the walk",
 }
 
 // entryPoints are where tasks begin: births, work loops and signal handlers.
 func entryPoints() []string {
 	names := []string{
 		"github.com/guestinit/guestinit/worker.ProcessMain",
+		"github.com/guestinit/guestinit/worker.ThreadMain",
+		"github.com/guestinit/guestinit/worker.MemberMain",
+		"github.com/guestinit/guestinit/worker.ContainerMain",
 		"github.com/guestinit/guestinit/internal/bare.stopHandler",
 		"github.com/guestinit/guestinit/internal/bare.faultHandler",
 		"github.com/guestinit/guestinit/internal/bare.sigreturn",
+		"github.com/guestinit/guestinit/internal/bare.noopHandler",
 	}
 	for i := range Types {
 		names = append(names, runtime.FuncForPC(reflect.ValueOf(Types[i].loop).Pointer()).Name())
@@ -69,6 +74,49 @@ func TestWorkersStayOutOfTheRuntime(t *testing.T) {
 	if n := len(code.seen); n < 30 {
 		t.Errorf("the walk saw %d functions only; it does not reach the workers", n)
 	}
+}
+
+// TestVectorBodiesAreReal decodes the bodies of alu_hot: each multiplies in
+// registers of its width, and all are part of the walk.
+func TestVectorBodiesAreReal(t *testing.T) {
+	code := loadCode(t, program)
+	code.walk(entryOf("alu_hot"))
+	for name, want := range map[string]string{"aluVec128": "PMULUDQ X0", "aluVec256": "VPMULUDQ Y0", "aluVec512": "VPMULUDQ Z0"} {
+		f, ok := code.named("github.com/guestinit/guestinit/worker." + name)
+		if !ok || !code.seen[fmt.Sprintf("%s@%x", f.name, f.start)] {
+			t.Errorf("the walk from alu_hot does not reach %s", name)
+			continue
+		}
+		var text []string
+		for addr := f.start; addr < f.end; {
+			inst, err := x86asm.Decode(code.text[addr-code.base:f.end-code.base], 64)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			text = append(text, inst.String())
+			addr += uint64(inst.Len)
+		}
+		if all := strings.Join(text, "\n"); !strings.Contains(all, want) {
+			t.Errorf("%s has no %s:\n%s", name, want, all)
+		}
+	}
+}
+
+func entryOf(typ string) string {
+	i := slices.Index(Names(), typ)
+	return runtime.FuncForPC(reflect.ValueOf(Types[i].loop).Pointer()).Name()
+}
+
+// named is the function of a name that has a body of its own: an assembly
+// function also has a wrapper under the same name.
+func (c *code) named(name string) (function, bool) {
+	var found function
+	for _, f := range c.funcs {
+		if f.name == name && f.end-f.start > found.end-found.start {
+			found = f
+		}
+	}
+	return found, found.name != ""
 }
 
 // TestWalkFindsViolations walks ordinary Go code, which does all that workers
