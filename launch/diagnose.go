@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 type facts struct {
 	cause     *Error // why the launcher ended it, nil if it did not
 	killed    bool   // the launcher killed QEMU
+	kvmDoubt  string // why the KVM that was insisted on is not to be trusted, "" if it is
 	out       vsock.Outcome
 	serveErr  error
 	exit      qemu.Exit
@@ -28,6 +30,18 @@ type facts struct {
 // was asked to and its kernel has nothing to answer for. The console is asked
 // first: whatever else went wrong, a panic is why.
 func diagnose(f facts) *Error {
+	e := diagnoseGuest(f)
+	if e == nil || f.kvmDoubt == "" || f.out.Hello != nil || f.cause != nil && errors.Is(f.cause.Err, context.Canceled) {
+		return e
+	}
+	// Whatever it looked like, it is the machine's doing and not the guest's.
+	doubted := *e
+	doubted.Class = Setup
+	doubted.Msg = fmt.Sprintf("the guest did not boot under KVM; use --accel tcg: %s (%s)", e.Msg, f.kvmDoubt)
+	return &doubted
+}
+
+func diagnoseGuest(f facts) *Error {
 	if f.cause != nil && f.cause.Class == Setup {
 		return f.cause
 	}
@@ -83,13 +97,9 @@ func endError(f facts) *Error {
 	case broke:
 		return &Error{Class: Crash, Msg: "the guest broke the host link", Err: f.serveErr}
 	case f.exit.Signal != 0 && !f.killed:
-		return &Error{Class: Setup, Msg: fmt.Sprintf("QEMU was killed by %s, not by guestinit; by hand, or for want of memory on the host?", unix.SignalName(f.exit.Signal))}
+		return &Error{Class: Setup, Msg: "QEMU " + signalText(f.exit)}
 	case f.exit.Code > 0:
-		msg := fmt.Sprintf("QEMU ended with status %d", f.exit.Code)
-		if s := lastLines([]byte(f.exit.Stderr), 3); len(s) > 0 {
-			msg += ": " + strings.Join(s, "; ")
-		}
-		return &Error{Class: Setup, Msg: msg}
+		return &Error{Class: Setup, Msg: fmt.Sprintf("QEMU ended with status %d%s", f.exit.Code, lastWords(f.exit))}
 	case f.out.Fatal != "":
 		return &Error{Class: Crash, Msg: "the guest gave up: " + oneLine(f.out.Fatal)}
 	case f.killed:
@@ -98,6 +108,28 @@ func endError(f facts) *Error {
 		return &Error{Class: Crash, Msg: "the guest reset itself without saying why" + symptoms(f)}
 	}
 	return &Error{Class: Crash, Msg: "the guest powered off without saying that it is done" + symptoms(f)}
+}
+
+// signalText says which signal ended QEMU, and who may have sent it: abort and
+// faults are QEMU's own doing.
+func signalText(exit qemu.Exit) string {
+	name := unix.SignalName(exit.Signal)
+	switch exit.Signal {
+	case unix.SIGKILL:
+		return "was killed by SIGKILL, not by guestinit; by hand, or for want of memory on the host?" + lastWords(exit)
+	case unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS, unix.SIGILL, unix.SIGFPE, unix.SIGTRAP, unix.SIGSYS:
+		return "crashed with " + name + lastWords(exit)
+	}
+	return "was killed by " + name + ", not by guestinit" + lastWords(exit)
+}
+
+// lastWords is the end of what QEMU itself said, behind a colon.
+func lastWords(exit qemu.Exit) string {
+	s := lastLines([]byte(exit.Stderr), 3)
+	if len(s) == 0 {
+		return ""
+	}
+	return ": " + oneLine(strings.Join(s, "\n"))
 }
 
 // crashText says what the kernel died of, or "" if it did not: its first oops,

@@ -3,8 +3,10 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
+	"github.com/guestinit/guestinit/qemu"
 	"github.com/guestinit/guestinit/report"
 )
 
@@ -49,6 +51,7 @@ type Error struct {
 	Err     error  // underlying, or nil
 	Console []byte // the end of the guest's console, where one ran
 	Command string // QEMU's command line, where it got that far
+	Dir     string // of a kept run, with a script to boot it by hand
 }
 
 // Error returns one line: the class and the cause.
@@ -77,7 +80,13 @@ func (e *Error) Details() string {
 		}
 	}
 	if e.Command != "" {
-		fmt.Fprintf(&b, "QEMU ran as (--keep and --dry-run leave a script to boot it by hand):\n  %s\n", e.Command)
+		fmt.Fprintf(&b, "QEMU ran as:\n  %s\n", e.Command)
+	}
+	switch {
+	case e.Dir != "":
+		fmt.Fprintf(&b, "to boot it by hand: sh %s\n", qemu.Quote(filepath.Join(e.Dir, keepCommand)))
+	case e.Command != "":
+		fmt.Fprintf(&b, "the image was in memory only; --keep leaves it with a script to boot it by hand\n")
 	}
 	return b.String()
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/guestinit/guestinit/report"
@@ -141,6 +142,11 @@ func fakes() map[string]func(*fakeQEMU) {
 		"exit-1": func(*fakeQEMU) {
 			fmt.Fprintln(os.Stderr, "qemu: -accel fake: no such accelerator")
 			os.Exit(1)
+		},
+		"aborts": func(*fakeQEMU) {
+			fmt.Fprintln(os.Stderr, "qemu: error: failed to set MSR 0x10a")
+			// Not from here: the Go runtime catches the signal.
+			check(syscall.Exec("/bin/sh", []string{"sh", "-c", "kill -ABRT $$"}, os.Environ()))
 		},
 		"mute": func(*fakeQEMU) { hang() },
 		"mute-after-init": func(*fakeQEMU) {

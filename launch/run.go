@@ -57,6 +57,8 @@ type runner struct {
 	image    *os.File
 	version  qemu.Version
 	prober   qemu.Prober
+	cache    string // directory, "" for none
+	doubt    string // why the KVM that Options.Accel insists on is not to be trusted
 	notes    []string
 	bootMs   map[string]float64
 
@@ -104,7 +106,7 @@ func (r *runner) prepare() (err error) {
 	if err != nil {
 		r.notes = append(r.notes, err.Error()) // a run without a cache is a slow run, no more
 	}
-	r.prober = qemu.Prober{CacheDir: cache}
+	r.cache, r.prober = cache, qemu.Prober{CacheDir: cache}
 	return nil
 }
 
@@ -115,19 +117,19 @@ func (r *runner) pack(ctx context.Context) ([]qemu.Accelerator, error) {
 	if err != nil {
 		return nil, &Error{Class: Setup, Msg: "no QEMU", Err: err}
 	}
-	var plan []qemu.Accelerator
-	var note string
+	var plan accelPlan
 	var planErr error
 	var planned sync.WaitGroup
 	planned.Go(func() {
-		if r.version, planErr = qemu.ProbeVersion(ctx, binary); planErr == nil {
-			plan, note, planErr = r.plan(ctx)
+		if r.version, planErr = qemu.CachedVersion(ctx, binary, r.cache); planErr == nil {
+			plan, planErr = r.plan(ctx)
 		}
 	})
 	err = r.build(binary)
 	planned.Wait()
-	if note != "" {
-		r.notes = append(r.notes, note)
+	r.doubt = plan.doubt
+	if plan.note != "" {
+		r.notes = append(r.notes, plan.note)
 	}
 	if err == nil && planErr != nil {
 		err = wrap(Setup, "use QEMU", planErr)
@@ -135,41 +137,53 @@ func (r *runner) pack(ctx context.Context) ([]qemu.Accelerator, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.res.Accel = plan[0]
-	return plan, r.command(plan[0])
+	r.res.Accel = plan.accels[0]
+	return plan.accels, r.command(plan.accels[0])
 }
 
-// plan lists the accelerators to try, the best one first, with a note on why
-// there is not a better one. It runs beside build: of r it writes nothing.
-func (r *runner) plan(ctx context.Context) (plan []qemu.Accelerator, note string, err error) {
+// accelPlan is what to run the guest with.
+type accelPlan struct {
+	accels []qemu.Accelerator // to try, the best one first
+	note   string             // why there is not a better one
+	doubt  string             // why the KVM that the user insists on may fail
+}
+
+// plan chooses the accelerators. It runs beside build: of r it writes nothing.
+func (r *runner) plan(ctx context.Context) (p accelPlan, err error) {
 	kind, thread, err := parseAccel(r.o.Accel)
 	if err != nil {
-		return nil, "", err
+		return p, err
 	}
 	kinds := []string{kind}
-	if kind == "" {
+	switch kind {
+	case "":
 		kinds = []string{qemu.TCG}
-		if p := r.prober.Probe(ctx); p.Usable {
+		if probe := r.prober.Probe(ctx); probe.Usable {
 			kinds = []string{qemu.KVM, qemu.TCG}
 		} else {
-			note = "KVM is not used: " + p.Reason
+			p.note = "KVM is not used: " + probe.Reason
+		}
+	case qemu.KVM:
+		if probe := r.prober.Probe(ctx); !probe.Usable {
+			p.doubt = probe.Reason
+			p.note = "KVM was asked for and is not to be trusted: " + probe.Reason
 		}
 	}
 	for _, k := range kinds {
 		a, err := qemu.NewAccelerator(k, thread, r.version)
 		if err != nil {
-			return nil, "", err
+			return p, err
 		}
-		plan = append(plan, a)
+		p.accels = append(p.accels, a)
 	}
-	if last := plan[len(plan)-1]; last.Thread == qemu.Multi {
+	if last := p.accels[len(p.accels)-1]; last.Thread == qemu.Multi {
 		single, err := qemu.NewAccelerator(qemu.TCG, qemu.Single, r.version)
 		if err != nil {
-			return nil, "", err
+			return p, err
 		}
-		plan = append(plan, single)
+		p.accels = append(p.accels, single)
 	}
-	return plan, note, nil
+	return p, nil
 }
 
 // build finds the kernel and builds the image and the configuration.
@@ -302,6 +316,7 @@ func (r *runner) giveUp(a, next qemu.Accelerator, e *ended) {
 // finish completes the report with what the host knows and judges it.
 func (r *runner) finish(e *ended) error {
 	r.res.Console, r.res.Exit, r.res.Report = e.console, e.exit, e.rep
+	e.kvmDoubt = r.doubt
 	failure := diagnose(e.facts)
 	rep := e.rep
 	r.describe(&rep.Run, e)
@@ -309,7 +324,7 @@ func (r *runner) finish(e *ended) error {
 	rep.Notes = append(rep.Notes, e.notes...)
 	rep.Notes = append(rep.Notes, consoleNotes(e.findings)...)
 	if failure != nil {
-		failure.Console, failure.Command = e.console, r.res.Command
+		failure.Console, failure.Command, failure.Dir = e.console, r.res.Command, r.res.Dir
 		if e.out.ReportBytes == 0 {
 			rep.Failures = nil // of a report that never began; the failure says why
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/guestinit/guestinit/kernel"
 	"github.com/guestinit/guestinit/qemu"
 	"github.com/guestinit/guestinit/qemu/qemutest"
 	"github.com/guestinit/guestinit/report"
@@ -149,6 +150,30 @@ func checkReport(t *testing.T, res *Result, err error, workers int) {
 	}
 	if r.Verdict != report.Fail || len(r.Failures) == 0 || r.Failures[0] != err.Error() {
 		t.Errorf("verdict %s, failures %q, want first %q", r.Verdict, r.Failures, err)
+	}
+}
+
+// TestKVMInsistedOn has a KVM that only emulates: QEMU dies of it, and the error
+// says so and what to do.
+func TestKVMInsistedOn(t *testing.T) {
+	o := fakeOptions(t, "aborts")
+	o.Accel = "kvm"
+	cache, err := kernel.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (qemu.Prober{CacheDir: cache}).Distrust("it only emulates"); err != nil {
+		t.Fatal(err)
+	}
+	res, err := Run(t.Context(), o)
+	checkReport(t, res, err, 0)
+	if ExitStatus(err, res.Report) != int(Setup) || res.Attempts != 1 {
+		t.Errorf("exit status %d after %d attempts", ExitStatus(err, res.Report), res.Attempts)
+	}
+	for _, want := range []string{"crashed with SIGABRT", "failed to set MSR 0x10a", "it only emulates", "--accel tcg"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q lacks %q", err, want)
+		}
 	}
 }
 

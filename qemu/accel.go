@@ -228,21 +228,7 @@ func (p Prober) remember(key string, r Probe) error {
 	if err != nil {
 		return fmt.Errorf("remember KVM probe: %w", err)
 	}
-	if err := os.MkdirAll(p.CacheDir, 0o755); err != nil {
-		return fmt.Errorf("remember KVM probe: %w", err)
-	}
-	f, err := os.CreateTemp(p.CacheDir, probeFile+".*")
-	if err != nil {
-		return fmt.Errorf("remember KVM probe: %w", err)
-	}
-	_, werr := f.Write(append(data, '\n'))
-	cerr := f.Close()
-	if err := firstError(werr, cerr); err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("remember KVM probe: %w", err)
-	}
-	if err := os.Rename(f.Name(), filepath.Join(p.CacheDir, probeFile)); err != nil {
-		os.Remove(f.Name())
+	if err := replaceFile(filepath.Join(p.CacheDir, probeFile), data); err != nil {
 		return fmt.Errorf("remember KVM probe: %w", err)
 	}
 	return nil

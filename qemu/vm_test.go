@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,6 +30,9 @@ const helperEnv = "GUESTINIT_QEMU_TEST_LAUNCHER"
 func TestMain(m *testing.M) {
 	if kernel := os.Getenv(helperEnv); kernel != "" {
 		launcher(kernel)
+	}
+	if asked := os.Getenv(versionEnv); asked != "" && slices.Contains(os.Args, "--version") {
+		playVersion(asked)
 	}
 	os.Exit(m.Run())
 }

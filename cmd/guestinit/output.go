@@ -74,41 +74,11 @@ func (o *output) finish(r *report.Report, err error, io streams) int {
 	return status
 }
 
-// consoleLines is how much of a guest's console an error shows.
-const consoleLines = 20
-
-// printError prints an error with the end of the guest's console and the
-// command that ran it, where it has them.
+// printError prints an error and, of a run's, what helps to find its cause.
 func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "guestinit: %v\n", err)
 	var le *launch.Error
-	if !errors.As(err, &le) {
-		return
+	if errors.As(err, &le) {
+		fmt.Fprint(w, le.Details())
 	}
-	if tail := lastLines(launch.Printable(string(le.Console)), consoleLines); tail != "" {
-		fmt.Fprintf(w, "the end of the guest's console:\n%s", tail)
-	}
-	if le.Command != "" {
-		fmt.Fprintf(w, "QEMU was run as:\n%s\n", le.Command)
-	}
-}
-
-// lastLines is the last n lines of a text, each ended by a newline.
-func lastLines(text string, n int) string {
-	end := len(text)
-	for end > 0 && (text[end-1] == '\n' || text[end-1] == '\r') {
-		end--
-	}
-	if end == 0 {
-		return ""
-	}
-	begin := end
-	for ; begin > 0; begin-- {
-		if text[begin-1] == '\n' {
-			if n--; n == 0 {
-				break
-			}
-		}
-	}
-	return text[begin:end] + "\n"
 }

@@ -39,9 +39,22 @@ func readSpec(args []string, stdin io.Reader) (*spec.Spec, error) {
 		return nil, err
 	}
 	if err := scenario.Validate(s); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, named(name, err)
 	}
 	return s, nil
+}
+
+// named puts the name of the spec before every line of a joined error.
+func named(name string, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	var errs []error
+	for _, e := range joined.Unwrap() {
+		errs = append(errs, named(name, e))
+	}
+	return errors.Join(errs...)
 }
 
 func readFile(name string) ([]byte, error) {
