@@ -11,8 +11,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,80 +25,103 @@ import (
 	"github.com/guestinit/guestinit/qemu/qemutest"
 )
 
+// socket is a connection with the guest, however it is made.
+type socket interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // vm is a real guest with a device.
 type vm struct {
 	t    *testing.T
-	dev  *Device
+	dev  *Device // nil with another back end
 	qemu *qemu.VM
 	path string // of the host socket
 }
 
 // bootVM boots a kernel with this test binary, which must be static, as /init,
 // and waits until it is up.
-func bootVM(t *testing.T, k *kernel.Kernel) *vm {
+func bootVM(t *testing.T, k *kernel.Kernel, files ...initramfs.File) *vm {
 	t.Helper()
 	dir := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var image bytes.Buffer
-	o := initramfs.Options{Init: self, Kernel: k, Features: []string{"vsock"}}
-	if _, err := initramfs.Build(&image, o); err != nil {
-		t.Skipf("%v; run with CGO_ENABLED=0", err)
-	}
-	initrd := filepath.Join(dir, "initrd")
-	if err := os.WriteFile(initrd, image.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	vmlinux, err := k.Vmlinux()
-	if err != nil {
-		t.Fatal(err)
-	}
 	v := &vm{t: t, path: filepath.Join(dir, "v")}
 	control := filepath.Join(dir, "ctl")
+	var err error
 	if v.dev, err = New(Options{Socket: control, HostPath: v.path, Logf: t.Logf}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { v.dev.Close() })
-	ready, err := v.dev.Listen(portReady)
+	v.boot(k, control, initramfs.Options{Files: files})
+	return v
+}
+
+// boot boots a kernel with a back end that listens on control.
+func (v *vm) boot(k *kernel.Kernel, control string, o initramfs.Options) {
+	v.t.Helper()
+	vmlinux, err := k.Vmlinux()
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
-	binary := qemutest.QEMU(t)
-	version, err := qemu.ProbeVersion(t.Context(), binary)
+	ready := make(chan string, 1)
+	v.serve(portReady, func(c net.Conn) {
+		line, err := bufio.NewReader(c).ReadString('\n')
+		ready <- fmt.Sprintf("%s %v", line, err)
+		c.Close()
+	})
+	binary := qemutest.QEMU(v.t)
+	version, err := qemu.ProbeVersion(v.t.Context(), binary)
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
 	accel, err := qemu.NewAccelerator(qemu.TCG, "", version)
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
-	v.qemu, err = qemu.Start(t.Context(), qemu.Config{
-		Binary: binary, Kernel: vmlinux, Initrd: initrd, Accel: accel, CPUs: 2, MemoryMiB: 512,
+	v.qemu, err = qemu.Start(v.t.Context(), qemu.Config{
+		Binary: binary, Kernel: vmlinux, Initrd: v.image(k, o), Accel: accel, CPUs: 2, MemoryMiB: 512,
 		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable",
 		Extra:  append([]string{"-machine", "memory-backend=mem0"}, Args(512, "path="+control)...),
 	}, qemu.Options{})
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	v.t.Cleanup(func() {
+		// The console is complete when QEMU is gone.
 		_ = v.qemu.Kill()
-		if t.Failed() {
-			t.Logf("%s\n%s", v.qemu.Exit().Stderr, v.qemu.ConsoleTail())
+		if v.t.Failed() {
+			v.t.Logf("%s\n%s", v.qemu.Exit().Stderr, v.qemu.ConsoleTail())
 		}
 	})
-	_ = ready.(*Listener).SetDeadline(time.Now().Add(2 * time.Minute))
-	c, err := ready.Accept()
+	select {
+	case line := <-ready:
+		// Its address, where it connected to, its CID.
+		if !strings.HasSuffix(line, " 2:6000 3\n <nil>") {
+			v.t.Errorf("the guest says %q", line)
+		}
+	case <-time.After(2 * time.Minute):
+		v.t.Fatal("the guest is silent")
+	case <-v.qemu.Done():
+		v.t.Fatal("the guest is gone")
+	}
+}
+
+// image builds the initramfs.
+func (v *vm) image(k *kernel.Kernel, o initramfs.Options) string {
+	v.t.Helper()
+	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
-	defer c.Close()
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if remote := c.RemoteAddr().String(); err != nil || line != fmt.Sprintf("%s 2:6000 3\n", strings.Replace(remote, "3:", "4294967295:", 1)) && line != remote+" 2:6000 3\n" {
-		t.Errorf("guest at %s says %q: %v", remote, line, err)
+	var image bytes.Buffer
+	o.Init, o.Kernel, o.Features = self, k, []string{"vsock"}
+	if _, err := initramfs.Build(&image, o); err != nil {
+		v.t.Skipf("%v; run with CGO_ENABLED=0", err)
 	}
-	return v
+	initrd := filepath.Join(v.t.TempDir(), "initrd")
+	if err := os.WriteFile(initrd, image.Bytes(), 0o600); err != nil {
+		v.t.Fatal(err)
+	}
+	return initrd
 }
 
 func (v *vm) dial(port uint32) *Conn {
@@ -111,6 +134,49 @@ func (v *vm) dial(port uint32) *Conn {
 	}
 	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return c
+}
+
+// dialUnix connects to the guest as other programs do.
+func (v *vm) dialUnix(port uint32) *net.UnixConn {
+	v.t.Helper()
+	u, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: v.path, Net: "unix"})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	_ = u.SetDeadline(time.Now().Add(2 * time.Minute))
+	fmt.Fprintf(u, "CONNECT %d\n", port)
+	b := make([]byte, 1)
+	for line := ""; !strings.HasSuffix(line, "\n"); line += string(b) {
+		if _, err := io.ReadFull(u, b); err != nil {
+			v.t.Fatal(err)
+		}
+	}
+	return u
+}
+
+// serve takes connections of the guest: in this process, or through a Unix
+// socket where there is no device in it.
+func (v *vm) serve(port uint32, f func(net.Conn)) {
+	v.t.Helper()
+	var l net.Listener
+	var err error
+	if v.dev != nil {
+		l, err = v.dev.Listen(port)
+	} else {
+		l, err = net.Listen("unix", fmt.Sprintf("%s_%d", v.path, port))
+	}
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go f(c)
+		}
+	}()
 }
 
 // hash is the answer to so many bytes of a seed.
@@ -126,23 +192,6 @@ func hashBack(c net.Conn) {
 	_, _ = io.CopyBuffer(h, c, make([]byte, 256<<10))
 	_, _ = c.Write(h.Sum(nil))
 	c.Close()
-}
-
-func serveTest(t *testing.T, d *Device, port uint32, f func(net.Conn)) {
-	t.Helper()
-	l, err := d.Listen(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go f(c)
-		}
-	}()
 }
 
 // toGuest sends bytes and checks the hash that comes back after a half-close.
@@ -199,19 +248,23 @@ func testKernels(t *testing.T) (picked []*kernel.Kernel) {
 func TestGuests(t *testing.T) {
 	for _, k := range testKernels(t) {
 		t.Run(k.Release, func(t *testing.T) {
-			v := bootVM(t, k)
-			serveTest(t, v.dev, portBack, hashBack)
-			serveTest(t, v.dev, portPong, func(c net.Conn) {
-				_, _ = io.Copy(c, c)
-				c.Close()
-			})
-			serveTest(t, v.dev, portEmpty, drain)
+			var files []initramfs.File
+			socat, noSocat := exec.LookPath("socat")
+			if noSocat == nil {
+				files = append(files, initramfs.File{Src: socat, Dst: "/usr/bin/socat"})
+			}
+			v := bootVM(t, k, files...)
+			v.serve(portBack, hashBack)
 			v.sizes()
 			v.bulk()
 			v.concurrent()
 			v.endings()
 			v.hostSockets()
-			v.bench()
+			if noSocat == nil {
+				v.socat(socat)
+			} else {
+				t.Logf("%v; try: apt install socat", noSocat)
+			}
 			v.off()
 		})
 	}
@@ -286,64 +339,68 @@ func (v *vm) endings() {
 
 // hostSockets goes through the Unix sockets, both ways.
 func (v *vm) hostSockets() {
-	u, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: v.path, Net: "unix"})
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	fmt.Fprintf(u, "CONNECT %d\n", portSink)
-	b := make([]byte, 1)
-	for line := ""; !strings.HasSuffix(line, "\n"); line += string(b) {
-		if _, err := io.ReadFull(u, b); err != nil {
-			v.t.Fatal(err)
-		}
-	}
+	u := v.dialUnix(portSink)
 	v.toGuest(u, 4, 8<<20, 1<<16)
 }
 
-// bench measures, for the log.
-func (v *vm) bench() {
-	c := v.dial(portBench)
-	defer c.Close()
-	b, err := io.ReadAll(c)
-	v.t.Logf("from the guest: %s %v", b, err)
-	const rounds = 300
-	var trips, connects []time.Duration
-	for range rounds {
-		at := time.Now()
-		c := v.dial(portEcho)
-		connects = append(connects, time.Since(at))
-		// The guest's backlog is bounded too: wait until it was accepted.
-		b := []byte{1}
-		_, _ = c.Write(b)
-		if _, err := io.ReadFull(c, b); err != nil {
-			v.t.Error(err)
-		}
-		c.Close()
+// socat has the program socat at both ends, in both directions: one sends and
+// half-closes, the other echoes.
+func (v *vm) socat(program string) {
+	want := fmt.Sprintf("%x", noise(100_000))
+	run := func(input string, args ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(v.t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Stdin = strings.NewReader(input)
+		out, err := cmd.Output()
+		return string(out), err
 	}
-	e := v.dial(portEcho)
-	defer e.Close()
-	for b := []byte{1}; len(trips) < rounds; {
-		at := time.Now()
-		_, _ = e.Write(b)
-		if _, err := io.ReadFull(e, b); err != nil {
-			v.t.Error(err)
-			return
-		}
-		trips = append(trips, time.Since(at))
+	guest := func(args string) <-chan string {
+		done := make(chan string, 1)
+		c := v.dial(portSocat)
+		fmt.Fprintf(c, "-t 20 %s\n", args)
+		go func() {
+			defer c.Close()
+			b, err := io.ReadAll(c)
+			done <- fmt.Sprint(string(b), err)
+		}()
+		return done
 	}
-	slices.Sort(trips)
-	slices.Sort(connects)
-	var speed []string
-	for _, size := range []int{28 << 10, 1 << 20} {
-		c := v.dial(portDrain)
-		at := time.Now()
-		if err := bulk(c, size); err != nil {
-			v.t.Error(err)
-		}
-		c.Close()
-		speed = append(speed, fmt.Sprintf("%d KiB writes %.0f MiB/s", size>>10, 64/time.Since(at).Seconds()))
+	// The guest listens; until socat there has begun, clients are refused.
+	end := guest("VSOCK-LISTEN:5100 PIPE")
+	var got string
+	var err error
+	for began := time.Now(); got == "" && time.Since(began) < 20*time.Second; {
+		got, err = run("CONNECT 5100\n"+want, "-t", "20", "-", "UNIX-CONNECT:"+v.path)
 	}
-	v.t.Logf("from the host: connect %v round trip %v host to guest %s", connects[rounds/2], trips[rounds/2], strings.Join(speed, ", "))
+	if _, got, _ = strings.Cut(got, "\n"); got != want || err != nil {
+		v.t.Errorf("socat in the guest echoes %d bytes of %d: %v", len(got), len(want), err)
+	}
+	if said := <-end; said != "<nil><nil>" {
+		v.t.Errorf("socat in the guest: %s", said)
+	}
+	// The guest connects.
+	path := v.path + "_7000"
+	answer := make(chan string, 1)
+	go func() {
+		out, err := run(want, "-t", "20", "-", "UNIX-LISTEN:"+path)
+		if err != nil {
+			v.t.Errorf("socat on the host: %v", err)
+		}
+		answer <- out
+	}()
+	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+	}
+	end = guest("VSOCK-CONNECT:2:7000 PIPE")
+	if got := <-answer; got != want {
+		v.t.Errorf("socat on the host gets %d bytes of %d", len(got), len(want))
+	}
+	if said := <-end; said != "<nil><nil>" {
+		v.t.Errorf("socat in the guest: %s", said)
+	}
 }
 
 // off powers the guest off and sees the device end.
