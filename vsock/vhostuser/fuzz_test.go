@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -263,19 +265,16 @@ func FuzzSession(f *testing.F) {
 			t.Fatal(err)
 		}
 		ours, theirs := unixConn(t, fds[0]), unixConn(t, fds[1])
-		go func() {
+		var qemu sync.WaitGroup
+		defer qemu.Wait()
+		qemu.Go(func() {
 			_, _ = theirs.Write(b)
 			_ = theirs.CloseWrite()
-		}()
-		go func() {
-			defer theirs.Close()
-			buf := make([]byte, 4096)
-			for {
-				if _, err := theirs.Read(buf); err != nil {
-					return
-				}
-			}
-		}()
+		})
+		qemu.Go(func() {
+			_, _ = io.Copy(io.Discard, theirs)
+			theirs.Close()
+		})
 		s := session{conn: ours, m: &mux{cid: 3, logf: t.Logf, conns: map[key]*Conn{}}}
 		if err := s.run(); err == nil {
 			t.Fatal("a session without an end")

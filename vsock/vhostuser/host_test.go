@@ -83,6 +83,7 @@ func TestHostForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	swapBytes(t, u.(*net.UnixConn), gc, noise(1<<20), 50_000)
+	u.Close()
 	if _, err := g.dial(51, 1235); err == nil {
 		t.Error("connected to a socket that is not there")
 	}
@@ -95,6 +96,7 @@ func TestHostForward(t *testing.T) {
 	if u, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
+	defer u.Close()
 	d.Close()
 	if _, err := io.ReadAll(u); err != nil {
 		t.Error(err)
