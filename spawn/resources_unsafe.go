@@ -47,9 +47,10 @@ func newArena(plans []groupPlan, samples int) (a *arena, err error) {
 		return nil, explainMmap(size, err)
 	}
 	a = &arena{mem: mem, shared: (*worker.Shared)(unsafe.Pointer(&mem[0]))}
+	made := a
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.free())
+			err = errors.Join(err, made.free())
 		}
 	}()
 	a.shared.NUMANodes = uint32(onlineNodes())
