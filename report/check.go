@@ -38,6 +38,9 @@ func (d *decoder) checkWorker(w *Worker) error {
 	if err := d.checkSoftErrors(w); err != nil {
 		return err
 	}
+	if err := d.checkSettings(w); err != nil {
+		return err
+	}
 	return d.checkLatencies(w)
 }
 
@@ -50,6 +53,19 @@ func (d *decoder) checkSoftErrors(w *Worker) error {
 			return err
 		}
 		w.SoftErrors[k] = v
+	}
+	return nil
+}
+
+func (d *decoder) checkSettings(w *Worker) error {
+	if err := checkKeys(d, "settings", w.Settings); err != nil {
+		return err
+	}
+	for k, v := range w.Settings {
+		if err := d.checkText("settings", &v.Asked, &v.Got); err != nil {
+			return err
+		}
+		w.Settings[k] = v
 	}
 	return nil
 }

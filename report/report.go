@@ -28,6 +28,10 @@ type Report struct {
 	Workers       []Worker `json:"workers"`
 }
 
+// AcceleratorUnknown is what a guest says of itself: it cannot see what runs it.
+// A launcher at the other end of the link puts in what it knows.
+const AcceleratorUnknown = "unknown"
+
 // Run is what the workload ran on.
 type Run struct {
 	Name          string             `json:"name"`
@@ -35,7 +39,7 @@ type Run struct {
 	KernelRelease string             `json:"kernel_release"`
 	Machine       string             `json:"machine"` // uname -m
 	KernelCmdline string             `json:"kernel_cmdline,omitempty"`
-	Accelerator   string             `json:"accelerator"` // kvm, tcg,thread=single, tcg,thread=multi, none (local)
+	Accelerator   string             `json:"accelerator"` // kvm, tcg,thread=single, tcg,thread=multi, unknown (a guest without a host link), none (local)
 	QEMUVersion   string             `json:"qemu_version,omitempty"`
 	Link          string             `json:"link"` // serial, vsock, vhost-user, none (local)
 	Clocksource   string             `json:"clocksource"`
@@ -102,13 +106,15 @@ type Worker struct {
 	MaxGapCPU     int         `json:"max_gap_cpu"`
 	MaxGapAtNs    uint64      `json:"max_gap_at_ns"` // end of that gap, since the first pass
 
-	Schedstat     Schedstat         `json:"schedstat"`
-	NUMAPages     map[string]uint64 `json:"numa_pages,omitempty"`          // node → pages of the worker at the end
-	NUMAMigrated  uint64            `json:"numa_pages_migrated,omitempty"` // system-wide numa_pages_migrated over the loop
-	WakeLatency   *Latency          `json:"wake_latency_ns,omitempty"`
-	IterationCost *Latency          `json:"iteration_cost_ns,omitempty"`
-	TimerLatency  *Latency          `json:"timer_latency_ns,omitempty"`
-	SoftErrors    map[string]string `json:"soft_errors,omitempty"` // set-up step → errno text, for steps that failed and did not stop the worker
+	Schedstat     Schedstat          `json:"schedstat"`
+	NUMAPages     map[string]uint64  `json:"numa_pages,omitempty"`          // node → pages of the worker at the end
+	NUMAMigrated  uint64             `json:"numa_pages_migrated,omitempty"` // system-wide numa_pages_migrated over the loop
+	WakeLatency   *Latency           `json:"wake_latency_ns,omitempty"`
+	IterationCost *Latency           `json:"iteration_cost_ns,omitempty"`
+	TimerLatency  *Latency           `json:"timer_latency_ns,omitempty"`
+	SoftErrors    map[string]string  `json:"soft_errors,omitempty"` // set-up step → errno text, for steps that failed and did not stop the worker
+	Settings      map[string]Setting `json:"settings,omitempty"`    // policy, nice, affinity, mem_policy, comm, cgroup, uid, gid
+	Phases        []PhaseSlice       `json:"phases,omitempty"`      // one per phase that the worker saw, in order
 }
 
 // ExitInfo says how a worker that committed no report ended.
@@ -128,6 +134,33 @@ const (
 	ExitWaitFailed = "wait_failed"
 	ExitPanicked   = "panicked"
 )
+
+// PhaseSlice is what a worker measured in one phase of a run. Its fields mean
+// what those of Worker mean.
+type PhaseSlice struct {
+	Epoch        uint32            `json:"epoch"` // 0 before the first step, k+1 in step k, 2^32-1 between steps
+	WallNs       uint64            `json:"wall_ns"`
+	CPUNs        uint64            `json:"cpu_ns"`
+	OffCPUNs     uint64            `json:"off_cpu_ns"`
+	WorkUnits    uint64            `json:"work_units"`
+	Iterations   uint64            `json:"iterations"`
+	Migrations   uint64            `json:"migrations"`
+	CPUsUsed     string            `json:"cpus_used"`
+	MaxGapNs     uint64            `json:"max_gap_ns"`
+	MaxGapCPU    int               `json:"max_gap_cpu"`
+	Schedstat    Schedstat         `json:"schedstat"`
+	NUMAPages    map[string]uint64 `json:"numa_pages,omitempty"`
+	NUMAMigrated uint64            `json:"numa_pages_migrated,omitempty"`
+	WakeLatency  *Latency          `json:"wake_latency_ns,omitempty"`
+	TimerLatency *Latency          `json:"timer_latency_ns,omitempty"`
+}
+
+// Setting is one attribute of a worker: what the spec asked for, empty if
+// nothing, and what the kernel said it had before its first pass.
+type Setting struct {
+	Asked string `json:"asked,omitempty"`
+	Got   string `json:"got"`
+}
 
 // Migration is one change of CPU that a checkpoint saw.
 type Migration struct {

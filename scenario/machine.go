@@ -20,7 +20,7 @@ func describeMachine(run *report.Run) {
 		run.Machine = unix.ByteSliceToString(u.Machine[:])
 	}
 	run.KernelCmdline = readLine("/proc/cmdline")
-	run.Clocksource = readLine("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+	run.Clocksource = clocksource()
 	run.CPUs = listLen("/sys/devices/system/cpu/online", runtime.NumCPU())
 	run.NUMANodes = listLen("/sys/devices/system/node/online", 1)
 }
@@ -43,4 +43,9 @@ func listLen(path string, otherwise int) int {
 		return otherwise
 	}
 	return len(list)
+}
+
+// clocksource is the kernel's current clock source.
+func clocksource() string {
+	return readLine("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 }

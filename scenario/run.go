@@ -91,17 +91,18 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 			return Result{}, err
 		}
 	}
-	h.Start()
-	early := wait(ctx, s, h, sink)
-	workers, err := h.StopAndCollect()
+	stopWatching := watch(s, h, sink)
+	workers, err := h.Run(ctx, duration(s))
+	stopWatching()
 	if err != nil {
 		return Result{}, err
 	}
 	t := h.Timing()
 	run.DurationMs, run.CollectMs, run.StartSkewNs = ms(t.Run), ms(t.Collect), int64(t.StartSkew)
+	run.Clocksource = clocksource() // it may have changed since the boot
 	res = Result{Run: run, Notes: append(h.Notes(), notes(s, workers)...)}
-	if early != "" {
-		res.Notes = append(res.Notes, fmt.Sprintf("stopped after %v of %v: %s", t.Run.Round(time.Millisecond), time.Duration(s.Duration), early))
+	if t.Run < duration(s) {
+		res.Notes = append(res.Notes, fmt.Sprintf("stopped after %v of %v: %s", t.Run.Round(time.Millisecond), time.Duration(s.Duration), whyEarly(ctx)))
 	}
 	if limit := time.Duration(s.Deadline); limit > 0 && t.Run+t.Collect > limit {
 		res.Failures = append(res.Failures, fmt.Sprintf("deadline: the run took %v, the spec allows %v", (t.Run+t.Collect).Round(time.Millisecond), limit))
@@ -126,36 +127,52 @@ func deliver(h *spawn.Handle, workers []report.Worker, sink Sink) error {
 	return nil
 }
 
-// wait lets the workers run. It returns why it ended before the spec's
-// duration, or nothing.
-func wait(ctx context.Context, s *spec.Spec, h *spawn.Handle, sink Sink) string {
-	begin := time.Now()
-	duration := time.Duration(s.Duration)
+// duration is how long the workers run: the spec's duration, or its deadline if
+// that is shorter.
+func duration(s *spec.Spec) time.Duration {
+	d := time.Duration(s.Duration)
 	if limit := time.Duration(s.Deadline); limit > 0 {
-		duration = min(duration, limit)
+		d = min(d, limit)
 	}
-	end := time.NewTimer(duration)
-	defer end.Stop()
-	tick := time.NewTicker(progressInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-end.C:
-			return ""
-		case <-ctx.Done():
-			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-				return cause.Error()
-			}
-			return "interrupted"
-		case <-tick.C:
-			groups := progress(s, h)
-			if sink.Progress != nil {
-				sink.Progress(time.Since(begin), groups)
-			}
-			if allDead(groups) {
-				return "no worker is left"
+	return d
+}
+
+// whyEarly says why a run ended before its duration.
+func whyEarly(ctx context.Context) string {
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+		return "no worker was left"
+	case errors.Is(cause, context.Canceled):
+		return "interrupted"
+	default:
+		return cause.Error()
+	}
+}
+
+// watch reports progress while workers run, until the function that it returns
+// is called.
+func watch(s *spec.Spec, h *spawn.Handle, sink Sink) (stop func()) {
+	if sink.Progress == nil {
+		return func() {}
+	}
+	begin := time.Now()
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(progressInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				sink.Progress(time.Since(begin), progress(s, h))
 			}
 		}
+	}()
+	return func() {
+		close(done)
+		<-ended
 	}
 }
 
@@ -173,15 +190,6 @@ func progress(s *spec.Spec, h *spawn.Handle) []Progress {
 		}
 	}
 	return groups
-}
-
-func allDead(groups []Progress) bool {
-	for _, g := range groups {
-		if g.Alive > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

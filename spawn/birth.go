@@ -57,7 +57,7 @@ func Spawn(w Workload) (*Handle, error) {
 	if h.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("create epoll descriptor: %w", err)
 	}
-	if h.arena, err = newArena(plans, w.Samples); err != nil {
+	if h.arena, err = newArena(plans, w.Samples, w.Phases); err != nil {
 		unix.Close(h.epoll)
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (h *Handle) bear(b birth, c *worker.Container) error {
 	if err != nil {
 		return err
 	}
-	h.procs = append(h.procs, process{pid: pid, pidfd: int(*pidfd), container: c})
+	h.procs = append(h.procs, &process{pid: pid, pidfd: int(*pidfd), container: c})
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(len(h.procs) - 1)}
 	if err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, int(*pidfd), &ev); err != nil {
 		return fmt.Errorf("watch pid %d: %w", pid, err)

@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -24,27 +25,102 @@ func (h *Handle) StopAndCollect() ([]report.Worker, error) {
 	if len(h.members) == 0 {
 		return nil, nil
 	}
-	h.Start()
 	if !h.collected {
-		h.collected = true
-		h.cloner.do(h.collect)
+		h.cloner.do(func() {
+			h.open()
+			h.collect()
+		})
 	}
+	return h.reports(), nil
+}
+
+// Run starts the workers if nobody did, lets them run for d and then does what
+// StopAndCollect does, all on the thread that comes before the workers: the stop
+// is on time whatever they do to the rest of the process. It stops early when
+// ctx ends or when no worker is left; Timing tells how long they ran.
+func (h *Handle) Run(ctx context.Context, d time.Duration) ([]report.Worker, error) {
+	if h.closed {
+		return nil, errors.New("run: the handle is closed")
+	}
+	if h.collected {
+		return nil, errors.New("run: the workers were collected already")
+	}
+	if len(h.members) == 0 {
+		return nil, nil
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create event descriptor: %w", err)
+	}
+	defer unix.Close(wake)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: wakeEvent}
+	if err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, wake, &ev); err != nil {
+		return nil, fmt.Errorf("watch event descriptor: %w", err)
+	}
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		close(woken)
+	})
+	h.cloner.do(func() {
+		h.open()
+		h.waitUntil(h.openedNs + int64(d))
+		unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, wake, nil)
+		h.collect()
+	})
+	if !stop() {
+		<-woken // the descriptor must outlive the write
+	}
+	return h.reports(), nil
+}
+
+// wakeEvent is the Fd of the event that ends Run early; processes have their
+// index there.
+const wakeEvent = -1
+
+// waitUntil reaps processes that end until CLOCK_MONOTONIC reaches deadline, Run
+// is told to stop, or no worker lives.
+func (h *Handle) waitUntil(deadline int64) {
+	for !h.cancelled {
+		left := time.Duration(deadline - monotonic())
+		if left <= 0 || h.noneLives() {
+			return
+		}
+		if len(h.procs) == 0 {
+			left = min(left, lookInterval) // nothing tells of the end of a thread
+		}
+		h.reapReady(left)
+	}
+}
+
+func (h *Handle) noneLives() bool {
+	for i := range h.members {
+		if h.lives(&h.members[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// reports makes the reports of all workers.
+func (h *Handle) reports() []report.Worker {
 	reports := make([]report.Worker, len(h.members))
 	for i := range reports {
 		reports[i] = h.report(i)
 	}
-	return reports, nil
+	return reports
 }
 
 // collect runs on the cloner's thread.
 func (h *Handle) collect() {
+	h.collected = true
 	h.await(&h.arena.shared.ReadyCount, worker.StateRunning, readyTimeout)
 	h.stoppedNs = monotonic()
 	for i := range h.members {
 		atomic.StoreUint32(&h.members[i].slab.Stop, 1)
 	}
-	for i := range h.procs {
-		h.procs[i].signal(unix.SIGUSR1)
+	for _, p := range h.procs {
+		p.signal(unix.SIGUSR1)
 	}
 	h.endAll(commitTimeout)
 	h.endedNs = monotonic()
@@ -65,8 +141,8 @@ func (h *Handle) endAll(grace time.Duration) {
 			}
 		}
 	}
-	for i := range h.procs {
-		h.procs[i].kill()
+	for _, p := range h.procs {
+		p.kill()
 	}
 	if h.allEnd(reapTimeout) {
 		return
@@ -139,8 +215,8 @@ func (h *Handle) endedBefore(want uint32) int {
 func (h *Handle) reapAll(deadline time.Time) bool {
 	for {
 		left := 0
-		for i := range h.procs {
-			if !h.procs[i].reaped {
+		for _, p := range h.procs {
+			if !p.reaped.Load() {
 				left++
 			}
 		}
@@ -169,7 +245,9 @@ func (h *Handle) reapReady(wait time.Duration) int {
 			return reaped // EINTR: the caller waits again
 		}
 		for _, ev := range events[:n] {
-			if h.reap(&h.procs[ev.Fd]) {
+			if ev.Fd == wakeEvent {
+				h.cancelled = true
+			} else if h.reap(h.procs[ev.Fd]) {
 				reaped++
 			}
 		}
@@ -180,7 +258,7 @@ func (h *Handle) reapReady(wait time.Duration) int {
 // reap collects the exit status of a process that ended. What it forked dies
 // first, while its own pid still guards the process group's number.
 func (h *Handle) reap(p *process) bool {
-	if p.reaped {
+	if p.reaped.Load() {
 		return false
 	}
 	unix.Kill(-p.pid, unix.SIGKILL)
@@ -189,7 +267,7 @@ func (h *Handle) reap(p *process) bool {
 		return false
 	}
 	p.waitErr = err
-	p.reaped = true
+	p.reaped.Store(true)
 	disown(p.pid)
 	unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, p.pidfd, nil)
 	return true
@@ -197,14 +275,14 @@ func (h *Handle) reap(p *process) bool {
 
 // signal sends a signal to the process, unless it was reaped.
 func (p *process) signal(sig unix.Signal) {
-	if !p.reaped {
+	if !p.reaped.Load() {
 		unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
 	}
 }
 
 // kill sends SIGKILL to the process and to its process group.
 func (p *process) kill() {
-	if !p.reaped {
+	if !p.reaped.Load() {
 		unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
 		unix.Kill(-p.pid, unix.SIGKILL)
 	}

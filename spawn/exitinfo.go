@@ -16,7 +16,7 @@ import (
 // explain says how a worker ended that committed no report.
 func (h *Handle) explain(m *member) *report.ExitInfo {
 	s := m.slab
-	var p process
+	p := &process{}
 	if m.proc >= 0 {
 		p = h.procs[m.proc]
 	}
@@ -31,7 +31,7 @@ func (h *Handle) explain(m *member) *report.ExitInfo {
 		code := int(s.ExitWord - 1)
 		return &report.ExitInfo{Kind: report.ExitExited, Code: code, Text: exitText(code, state(s))}
 	case p.exit.killed:
-		return h.signaledProcess(&p, s)
+		return h.signaledProcess(p, s)
 	case m.proc < 0:
 		return signaled(unix.Signal(s.Fault.Signal), &s.Fault)
 	}

@@ -3,6 +3,7 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -34,7 +35,7 @@ type Handle struct {
 	cloner  *cloner
 	arena   *arena
 	epoll   int
-	procs   []process
+	procs   []*process
 	members []member
 	stacks  *bare.Area // of threads
 
@@ -43,6 +44,7 @@ type Handle struct {
 	endedNs   int64 // of the last collection
 	collected bool
 	closed    bool
+	cancelled bool // Run was told to stop early
 }
 
 // member is one worker as the spawner sees it.
@@ -58,7 +60,7 @@ type member struct {
 type process struct {
 	pid, pidfd int
 	container  *worker.Container // nil for a forked worker
-	reaped     bool
+	reaped     atomic.Bool       // written by the cloner's thread
 	waitErr    error
 	exit       exitStatus
 }
@@ -86,8 +88,8 @@ func (h *Handle) Spawner() string { return h.cloner.policy }
 // mode, the tids of its threads. They stay valid until the worker is collected.
 func (h *Handle) WorkerPIDs() []int {
 	var pids []int
-	for i := range h.procs {
-		pids = append(pids, h.procs[i].pid)
+	for _, p := range h.procs {
+		pids = append(pids, p.pid)
 	}
 	for i := range h.members {
 		if h.members[i].proc < 0 {
@@ -108,14 +110,19 @@ func (h *Handle) CgroupProcs() ([]int, error) {
 
 // Start opens the gate. Opening it again changes nothing.
 func (h *Handle) Start() {
-	if h.openedNs != 0 || len(h.members) == 0 {
+	if len(h.members) > 0 {
+		h.cloner.do(h.open)
+	}
+}
+
+// open opens the gate, on the cloner's thread.
+func (h *Handle) open() {
+	if h.openedNs != 0 {
 		return
 	}
-	h.cloner.do(func() {
-		h.openedNs = monotonic()
-		atomic.StoreUint32(&h.arena.shared.Gate, 1)
-		futexWakeAll(&h.arena.shared.Gate)
-	})
+	h.openedNs = monotonic()
+	atomic.StoreUint32(&h.arena.shared.Gate, 1)
+	futexWakeAll(&h.arena.shared.Gate)
 }
 
 // SetAffinity moves worker i (in report order) to the CPUs. It works before and
@@ -155,17 +162,12 @@ func (h *Handle) SnapshotIterations() []uint64 {
 	return counts
 }
 
-// Alive tells which workers have not ended, in report order.
+// Alive tells which workers have not ended, in report order, as far as this
+// handle has noticed: it looks while it waits in Run or collects.
 func (h *Handle) Alive() []bool {
 	alive := make([]bool, len(h.members))
-	if h.closed {
-		return alive
-	}
-	if len(h.procs) > 0 && !h.collected {
-		h.cloner.do(func() { h.reapReady(0) })
-	}
 	for i := range alive {
-		alive[i] = h.lives(&h.members[i])
+		alive[i] = !h.closed && h.lives(&h.members[i])
 	}
 	return alive
 }
@@ -175,7 +177,7 @@ func (h *Handle) lives(m *member) bool {
 	if m.slab.Mode != worker.ModeProcess && atomic.LoadUint32(&m.slab.LiveTID) == 0 && state(m.slab) > worker.StateUnborn {
 		return false
 	}
-	return m.proc < 0 || !h.procs[m.proc].reaped
+	return m.proc < 0 || !h.procs[m.proc].reaped.Load()
 }
 
 // Timing tells how long the parts of the run took; parts that did not happen
@@ -199,11 +201,24 @@ func (h *Handle) Timing() Timing {
 	return t
 }
 
+// SetPhase tells all workers that a phase begins: each closes the slice of the
+// phase before when it next ends a pass. The epoch is 0 from the start, k+1 in
+// step k, BetweenPhases between steps. It does nothing for a workload whose
+// Phases is 0.
+func (h *Handle) SetPhase(epoch uint32) {
+	if h.arena != nil && !h.closed {
+		atomic.StoreUint32(&h.arena.shared.Epoch, epoch)
+	}
+}
+
+// BetweenPhases is the epoch between two steps.
+const BetweenPhases = math.MaxUint32
+
 // Kill sends SIGKILL to all processes of the workload and what they forked, and
 // asks threads to stop. It waits for nothing: StopAndCollect or Close reaps.
 func (h *Handle) Kill() {
-	for i := range h.procs {
-		h.procs[i].kill()
+	for _, p := range h.procs {
+		p.kill()
 	}
 	for i := range h.members {
 		atomic.StoreUint32(&h.members[i].slab.Stop, 1)
@@ -230,9 +245,8 @@ func (h *Handle) Close() error {
 		})
 	}
 	h.closed = true
-	for i := range h.procs {
-		p := &h.procs[i]
-		if !p.reaped {
+	for _, p := range h.procs {
+		if !p.reaped.Load() {
 			errs = append(errs, fmt.Errorf("pid %d did not end within %v of SIGKILL", p.pid, reapTimeout))
 		}
 		unix.Close(p.pidfd)

@@ -3,8 +3,12 @@ package spawn
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,21 +22,40 @@ func TestMain(m *testing.M) {
 		helpers[name]()
 		os.Exit(0)
 	}
+	if os.Getpid() == 1 {
+		guestMain(func() int { return runTests(m) })
+	}
+	os.Exit(runTests(m))
+}
+
+// runTests runs the tests and counts what they leave behind (S33).
+func runTests(m *testing.M) int {
 	theCloner() // its thread and descriptors stay for good
 	before := takeStock()
 	code := m.Run()
-	if leaks := takeStock().since(before); leaks != "" && code == 0 {
+	if leaks := settledLeaks(before); leaks != "" && code == 0 {
 		fmt.Fprintln(os.Stderr, "FAIL: the tests left behind:", leaks)
 		code = 1
 	}
-	os.Exit(code)
+	return code
+}
+
+// settledLeaks is what was left behind, once what is on its way out has gone.
+func settledLeaks(before stock) (leaks string) {
+	for range 50 {
+		if leaks = takeStock().since(before); leaks == "" {
+			return ""
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return leaks
 }
 
 // stock is what a handle must not leave behind.
-type stock struct{ fds, mappings, children int }
+type stock struct{ fds, mappings, stacks, children, processes, threads int }
 
 func takeStock() stock {
-	var s stock
+	s := stock{processes: len(sameProgram()), threads: workerThreads()}
 	fds, _ := os.ReadDir("/proc/self/fd")
 	for _, fd := range fds {
 		// The runtime's own poller comes with the first file that it watches.
@@ -42,6 +65,7 @@ func takeStock() stock {
 	}
 	maps, _ := os.ReadFile("/proc/self/maps")
 	s.mappings = strings.Count(string(maps), "/dev/zero") // shared memory of handles
+	s.stacks = guardPages(string(maps))
 	tasks, _ := os.ReadDir("/proc/self/task")
 	for _, t := range tasks {
 		children, _ := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
@@ -54,6 +78,66 @@ func takeStock() stock {
 	return s
 }
 
+// guardPages counts mappings of one page without access: each worker stack has
+// one, and the Go runtime has none.
+func guardPages(maps string) int {
+	n := 0
+	for line := range strings.Lines(maps) {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[1] != "---p" {
+			continue
+		}
+		lo, hi, _ := strings.Cut(f[0], "-")
+		l, err1 := strconv.ParseUint(lo, 16, 64)
+		h, err2 := strconv.ParseUint(hi, 16, 64)
+		if err1 == nil && err2 == nil && h-l == pageSize {
+			n++
+		}
+	}
+	return n
+}
+
+// sameProgram lists the other processes that run this program: workers, wherever
+// they were reparented to, and helpers.
+func sameProgram() (pids []int) {
+	self, _ := os.Readlink("/proc/self/exe")
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, link := range links {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		if exe, err := os.Readlink(link); err == nil && exe == self && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// workerThreads counts the threads of this process that have SIGTERM blocked:
+// workers have, and threads of the Go runtime have it for no longer than their
+// birth takes.
+func workerThreads() int {
+	n := 0
+	tasks, _ := os.ReadDir("/proc/self/task")
+	for _, t := range tasks {
+		if mask, err := signalMask("/proc/self/task/"+t.Name(), "SigBlk"); err == nil && mask&(1<<(unix.SIGTERM-1)) != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// signalMask reads one of the signal masks of a task's status file.
+func signalMask(dir, field string) (uint64, error) {
+	status, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return 0, err
+	}
+	m := regexp.MustCompile(`(?m)^` + field + `:\s*([0-9a-f]+)$`).FindSubmatch(status)
+	if m == nil {
+		return 0, fmt.Errorf("%s/status has no %s", dir, field)
+	}
+	return strconv.ParseUint(string(m[1]), 16, 64)
+}
+
 func (s stock) since(before stock) string {
 	var leaks []string
 	add := func(what string, now, then int) {
@@ -63,6 +147,9 @@ func (s stock) since(before stock) string {
 	}
 	add("descriptors", s.fds, before.fds)
 	add("mappings", s.mappings, before.mappings)
+	add("worker stacks", s.stacks, before.stacks)
 	add("children", s.children, before.children)
+	add("processes", s.processes, before.processes)
+	add("threads", s.threads, before.threads)
 	return strings.Join(leaks, ", ")
 }

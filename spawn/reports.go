@@ -31,6 +31,7 @@ func (h *Handle) report(i int) report.Worker {
 		r.ExitInfo = h.explain(m)
 	}
 	r.SoftErrors = softErrors(s)
+	r.Settings = settings(&h.plans[m.group], s)
 	if reached < worker.StateRunning {
 		return r
 	}
@@ -40,6 +41,35 @@ func (h *Handle) report(i int) report.Worker {
 	r.WakeLatency = latency(s.Wake)
 	r.IterationCost = latency(s.Cost)
 	r.TimerLatency = latency(s.Timer)
+	r.Phases = phases(s)
+	return r
+}
+
+// phases copies the slices of the phases that the worker closed.
+func phases(s *worker.Slab) []report.PhaseSlice {
+	var slices []report.PhaseSlice
+	for i := range min(s.PhaseCount, s.PhaseRoom) {
+		p := s.PhaseAt(i)
+		wall, cpu := nonNegative(p.EndNs-p.StartNs), nonNegative(p.CPUNs)
+		slices = append(slices, report.PhaseSlice{
+			Epoch: p.Epoch, WallNs: wall, CPUNs: cpu, OffCPUNs: nonNegative(int64(wall - cpu)),
+			WorkUnits: p.WorkUnits, Iterations: p.Iterations, Migrations: p.Migrations,
+			CPUsUsed: cpuList(&p.CPUsUsed).String(), MaxGapNs: nonNegative(p.MaxGapNs), MaxGapCPU: int(p.MaxGapCPU),
+			Schedstat: report.Schedstat{CPUNs: p.RunCPUNs, RunDelayNs: p.RunDelayNs, RunCount: p.RunCount},
+			NUMAPages: numaPages(&p.NUMAPages), NUMAMigrated: p.Migrated,
+			WakeLatency: phaseLatency(p.Wake), TimerLatency: phaseLatency(p.Timer),
+		})
+	}
+	return slices
+}
+
+// phaseLatency is the latency of a phase with its samples, which are few.
+func phaseLatency(addr uintptr) *report.Latency {
+	r := latency(addr)
+	if r != nil {
+		all := worker.Samples(addr, worker.PhaseSamples)
+		r.Samples = append([]uint64(nil), all[:min(r.Count, worker.PhaseSamples)]...)
+	}
 	return r
 }
 
@@ -60,6 +90,8 @@ func (h *Handle) addLoop(r *report.Worker, m *member) {
 		}
 	case s.Mode == worker.ModeProcess:
 		r.CPUNs = nonNegative(h.procs[m.proc].exit.cpuNs)
+	default: // a thread tells itself, if it could
+		r.CPUNs = nonNegative(max(s.Fault.CPUNs, s.ExitCPUNs))
 	}
 	r.OffCPUNs = nonNegative(int64(r.WallNs) - int64(r.CPUNs))
 }

@@ -33,12 +33,12 @@ type arena struct {
 
 // newArena maps and fills the memory for all workers of the plans, and makes
 // their pipes. Nothing is left behind when it fails.
-func newArena(plans []groupPlan, samples int) (a *arena, err error) {
+func newArena(plans []groupPlan, samples, phases int) (a *arena, err error) {
 	layouts := make([]slabLayout, len(plans))
 	head := roundUp(pageSize+uintptr(len(plans))*containerStride, pageSize)
 	size := head
 	for i := range plans {
-		layouts[i] = layoutOf(plans[i].work.Type, samples)
+		layouts[i] = layoutOf(plans[i].work.Type, samples, phases)
 		size += layouts[i].size*uintptr(plans[i].group.Workers) + regionBytes(&plans[i])
 	}
 	mem, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE,
@@ -71,20 +71,53 @@ func (a *arena) container(group int) *worker.Container {
 	return worker.ContainerAt(bare.Address(a.mem) + pageSize + uintptr(group)*containerStride)
 }
 
-// slabLayout is where the latency records lie behind a slab; 0 means none.
-type slabLayout struct{ wake, cost, timer, size uintptr }
+// slabLayout is where the latency records lie behind a slab, and the phases
+// behind those; 0 means none. In a phase, records lie the same way.
+type slabLayout struct {
+	wake, cost, timer, size uintptr
 
-func layoutOf(t *worker.Type, samples int) slabLayout {
+	phases                uintptr // of the first slice
+	phaseStride           uintptr
+	room                  int
+	phaseWake, phaseTimer uintptr // from the begin of a slice
+}
+
+func layoutOf(t *worker.Type, samples, phases int) slabLayout {
 	l := slabLayout{size: roundUp(worker.SlabSize, pageSize)}
-	place := func(promised bool) (at uintptr) {
+	place := func(size *uintptr, promised bool, samples int) (at uintptr) {
 		if promised {
-			at = l.size
-			l.size += roundUp(worker.LatencySize(samples), pageSize)
+			at = *size
+			*size += roundUp(worker.LatencySize(samples), pageSize)
 		}
 		return at
 	}
-	l.wake, l.cost, l.timer = place(t.Wake), place(t.Cost), place(t.Timer)
+	l.wake, l.cost, l.timer = place(&l.size, t.Wake, samples), place(&l.size, t.Cost, samples), place(&l.size, t.Timer, samples)
+	if phases > 0 {
+		l.phaseStride = roundUp(worker.PhaseSize, pageSize)
+		l.phaseWake = place(&l.phaseStride, t.Wake, worker.PhaseSamples)
+		l.phaseTimer = place(&l.phaseStride, t.Timer, worker.PhaseSamples)
+		l.phases, l.room = l.size, phases+1 // the time before the first phase is one too
+		l.size += uintptr(l.room) * l.phaseStride
+	}
 	return l
+}
+
+// addPhases gives the slab at address at its room for phases.
+func (l *slabLayout) addPhases(s *worker.Slab, at uintptr) {
+	if l.room == 0 {
+		return
+	}
+	s.Phases, s.PhaseStride, s.PhaseRoom = at+l.phases, l.phaseStride, uint32(l.room)
+	for i := range s.PhaseRoom {
+		p := s.PhaseAt(i)
+		base := s.Phases + uintptr(i)*l.phaseStride
+		if l.phaseWake != 0 {
+			p.Wake = base + l.phaseWake
+		}
+		if l.phaseTimer != 0 {
+			p.Timer = base + l.phaseTimer
+		}
+	}
 }
 
 func roundUp(n, to uintptr) uintptr { return (n + to - 1) / to * to }
@@ -111,6 +144,7 @@ func (a *arena) fillGroup(p *groupPlan, l slabLayout, at uintptr, samples uint64
 		s.Shared = bare.Address(a.mem)
 		s.ReadFD, s.WriteFD = -1, -1
 		s.Reservoir = samples
+		l.addPhases(s, at)
 		offset := func(o uintptr) uintptr {
 			if o == 0 {
 				return 0

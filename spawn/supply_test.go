@@ -23,7 +23,7 @@ func arenaOf(t *testing.T, groups ...spec.Group) (*arena, []groupPlan, error) {
 		return nil, nil, err
 	}
 	theCloner()
-	a, err := newArena(plans, 0)
+	a, err := newArena(plans, 0, 0)
 	if err == nil {
 		t.Cleanup(func() {
 			if err := a.free(); err != nil {
@@ -178,7 +178,7 @@ func TestSignalIsGivenBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := newArena(plans, 0)
+		a, err := newArena(plans, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,9 @@ const (
 	Container = "container"
 )
 
+// maxPhases bounds the phases of one workload, the times between them included.
+const maxPhases = 1024
+
 // maxWorkers bounds the workers of one workload.
 const maxWorkers = 100_000
 
@@ -28,6 +31,7 @@ type Workload struct {
 	CloneMode string       // Fork or Thread; empty means Fork
 	Groups    []spec.Group // group 0 first; reports keep this order
 	Samples   int          // values kept per latency population of a worker, 0 to worker.ReservoirCap
+	Phases    int          // phases that SetPhase will tell of, 0 to maxPhases; each worker keeps a slice of each
 	Cgroups   []string     // cgroup v2 directories that the groups' processes are born in, by group; "" or absent: the spawner's own
 }
 
@@ -60,6 +64,9 @@ func (w *Workload) admit() ([]groupPlan, error) {
 	}
 	if w.Samples < 0 || w.Samples > worker.ReservoirCap {
 		return nil, fmt.Errorf("samples: %d is out of range, use 0 to %d", w.Samples, worker.ReservoirCap)
+	}
+	if w.Phases < 0 || w.Phases > maxPhases {
+		return nil, fmt.Errorf("phases: %d is out of range, use 0 to %d", w.Phases, maxPhases)
 	}
 	var errs []error
 	plans := make([]groupPlan, len(w.Groups))

@@ -33,7 +33,7 @@ func wakeChain(s *Slab) {
 func (s *Slab) futexChain() {
 	stage, depth := s.word(0), uint32(s.Params[0])
 	for !s.Stopped() {
-		start := bare.Now()
+		start := s.blocks()
 		for now := atomic.LoadUint32(stage); now != s.Pos; now = atomic.LoadUint32(stage) {
 			if !s.awaitChange(stage, now) {
 				return
@@ -52,7 +52,7 @@ func (s *Slab) pipeChain() {
 		return
 	}
 	for !s.Stopped() {
-		start := bare.Now()
+		start := s.blocks()
 		if !s.awaitByte() || s.Stopped() {
 			return
 		}

@@ -35,8 +35,9 @@ func bursty(s *Slab) {
 		if s.Stopped() {
 			break
 		}
-		s.sleepUntil(now + sleep)
-		s.woke(now, bare.Now())
+		if s.sleepUntil(now + sleep) {
+			s.woke(now, bare.Now())
+		}
 		s.pass()
 	}
 }
@@ -60,6 +61,7 @@ func timerLatency(s *Slab) {
 // sleepUntil sleeps until the clock reaches deadline, looking at the stop word
 // every 100 ms. It returns whether it slept until then.
 func (s *Slab) sleepUntil(deadline int64) bool {
+	s.blocks()
 	for !s.Stopped() {
 		until, whole := bare.Now()+pollNs, false
 		if until >= deadline {

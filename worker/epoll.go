@@ -39,7 +39,7 @@ func (s *Slab) ring(counter int, n uint64) {
 
 // serve waits for an event and takes it, unless another consumer was faster.
 func (s *Slab) serve(counter, instance int) {
-	start := bare.Now()
+	start := s.blocks()
 	ready, errno := bare.EpollWaitOne(instance, pollNs/1e6)
 	if errno != 0 && errno != unix.EINTR {
 		s.soft(errno)

@@ -22,7 +22,7 @@ func futexFanOut(s *Slab) {
 			bare.FutexWake(generation, receivers)
 			s.spin(smallSpin)
 		} else {
-			was, start := atomic.LoadUint32(generation), bare.Now()
+			was, start := atomic.LoadUint32(generation), s.blocks()
 			if !s.awaitChange(generation, was) {
 				return
 			}
@@ -39,7 +39,7 @@ func thunderingHerd(s *Slab) {
 	generation := s.word(0)
 	batches, pause := s.Params[1], int64(s.Params[2])
 	for batch := uint64(0); !s.Stopped(); batch++ {
-		start := bare.Now()
+		start := s.blocks()
 		switch {
 		case s.Pos != 0:
 			if !s.awaitChange(generation, atomic.LoadUint32(generation)) {
@@ -76,7 +76,7 @@ func asymmetricWaker(s *Slab) {
 			atomic.AddUint32(word, 1)
 			bare.FutexWake(word, 1)
 		} else {
-			start := bare.Now()
+			start := s.blocks()
 			if !s.awaitChange(word, atomic.LoadUint32(word)) {
 				return
 			}

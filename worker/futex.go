@@ -13,7 +13,7 @@ func futexPingPong(s *Slab) {
 		s.work(spin)
 		atomic.StoreUint32(word, 1-mine)
 		bare.FutexWake(word, 1)
-		start := bare.Now()
+		start := s.blocks()
 		for atomic.LoadUint32(word) != mine {
 			if s.Stopped() {
 				return
@@ -34,7 +34,7 @@ func mutexContention(s *Slab) {
 			if s.Stopped() {
 				return
 			}
-			start := bare.Now()
+			start := s.blocks()
 			bare.FutexWait(lock, 1, pollNs)
 			s.woke(start, bare.Now())
 		}

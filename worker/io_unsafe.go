@@ -28,7 +28,7 @@ func ioSyncWrite(s *Slab) {
 			s.block(bare.Pwrite(fd, buf, ioBlock, s.DataBase+at))
 			at = s.nextBlock(at)
 		}
-		start := bare.Now()
+		start := s.blocks()
 		s.soft(bare.Fdatasync(fd))
 		s.woke(start, bare.Now())
 		s.pass()
@@ -45,7 +45,7 @@ func ioRandRead(s *Slab) {
 	}
 	fd := int(s.DataFDs[0])
 	for !s.Stopped() {
-		start := bare.Now()
+		start := s.blocks()
 		s.block(bare.Pread(fd, buf, ioBlock, s.randomBlock()))
 		s.woke(start, bare.Now())
 		s.pass()
@@ -63,7 +63,7 @@ func ioConvoy(s *Slab) {
 	}
 	fd, at := int(s.DataFDs[0]), uint64(0)
 	for !s.Stopped() {
-		start := bare.Now()
+		start := s.blocks()
 		s.block(bare.Pwrite(fd, buf, ioBlock, s.DataBase+at))
 		at = s.nextBlock(at)
 		s.block(bare.Pread(fd, buf, ioBlock, s.randomBlock()))
@@ -116,7 +116,7 @@ func (s *Slab) rewriteFile() {
 		s.block(bare.Pwrite(fd, buf, ioBlock, i*ioBlock))
 	}
 	bare.Unmap(buf, ioBlock)
-	start := bare.Now()
+	start := s.blocks()
 	s.sleepUntil(start + ioRewriteNs)
 	s.woke(start, bare.Now())
 }

@@ -28,7 +28,7 @@ func forkExit(s *Slab) {
 
 // reap waits for a child that ends by itself.
 func (s *Slab) reap(pid int) {
-	start := bare.Now()
+	start := s.blocks()
 	for bare.WaitChild(pid) == unix.EINTR {
 	}
 	s.woke(start, bare.Now())

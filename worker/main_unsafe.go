@@ -57,6 +57,7 @@ func ThreadMain(arg uintptr) {
 // exit ends the worker: its process, or the thread alone. A thread has no exit
 // status that anybody could wait for, so the slab keeps it.
 func (s *Slab) exit(code int) {
+	s.ExitCPUNs = bare.ThreadCPU()
 	s.ExitWord = uint32(code) + 1
 	if s.Mode == ModeProcess {
 		bare.ExitGroup(code)
@@ -284,6 +285,7 @@ func addTo(count *uint32, n uint32) {
 func (s *Slab) run() {
 	atomic.StoreUint32(&s.State, StateSetup)
 	s.setUp()
+	s.readBack()
 	s.begin()
 	if s.Type < uint32(len(Types)) {
 		Types[s.Type].loop(s)

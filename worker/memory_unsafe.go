@@ -66,7 +66,7 @@ func numaWorkingSetSweep(s *Slab) {
 			}
 		}
 		if period > 0 && !s.Stopped() {
-			start := bare.Now()
+			start := s.blocks()
 			s.sleepUntil(start + period)
 			s.woke(start, bare.Now())
 		}

@@ -19,7 +19,7 @@ func (s *Slab) exchange() bool {
 	if !writeByte(int(s.WriteFD)) {
 		return false
 	}
-	start := bare.Now()
+	start := s.blocks()
 	if !s.awaitByte() {
 		return false
 	}

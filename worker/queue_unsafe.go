@@ -61,7 +61,7 @@ func (s *Slab) produce(depth uint64) bool {
 		wake, tail := atomic.LoadUint32(&q.producerWake), atomic.LoadUint64(&q.tail)
 		mine = atomic.LoadUint64(&q.reserved)
 		if mine-tail >= depth {
-			start := bare.Now()
+			start := s.blocks()
 			bare.FutexWait(&q.producerWake, wake, pollNs)
 			s.woke(start, bare.Now())
 			continue
@@ -93,7 +93,7 @@ func (s *Slab) consume(depth uint64) bool {
 	for !s.Stopped() {
 		wake, tail := atomic.LoadUint32(&q.consumerWake), atomic.LoadUint64(&q.tail)
 		if tail == atomic.LoadUint64(&q.published) {
-			start := bare.Now()
+			start := s.blocks()
 			bare.FutexWait(&q.consumerWake, wake, pollNs)
 			s.woke(start, bare.Now())
 			continue

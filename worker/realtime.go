@@ -111,7 +111,7 @@ func (s *Slab) lockPlain(lock *uint32) bool {
 	if atomic.CompareAndSwapUint32(lock, 0, 1) {
 		return true
 	}
-	start := bare.Now()
+	start := s.blocks()
 	for !s.Stopped() {
 		bare.FutexWait(lock, 1, pollNs)
 		if atomic.CompareAndSwapUint32(lock, 0, 1) {
@@ -128,7 +128,7 @@ func (s *Slab) lockPI(lock *uint32) bool {
 	if atomic.CompareAndSwapUint32(lock, 0, uint32(s.TID)) {
 		return true
 	}
-	start := bare.Now()
+	start := s.blocks()
 	for !s.Stopped() {
 		switch errno := bare.FutexLockPI(lock, pollNs); errno {
 		case 0:

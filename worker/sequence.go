@@ -51,7 +51,7 @@ func sequence(s *Slab) {
 }
 
 func (s *Slab) phase(what int, ns int64) {
-	start := bare.Now()
+	start := s.blocks()
 	end := start + ns
 	switch what {
 	case phaseSpin:

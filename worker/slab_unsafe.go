@@ -105,6 +105,11 @@ type Slab struct {
 	Timer      uintptr
 	Reservoir  uint64 // samples behind each Latency
 
+	Phases      uintptr // *Phase of the first slice, the others PhaseStride apart
+	PhaseStride uintptr
+	PhaseRoom   uint32 // slices there is room for; 0: the run has no phases
+	_           uint32
+
 	// Made by the spawner for the work type, which says what it uses of it.
 	DataFDs    [MaxDataFDs]int32 // owned descriptors: backing file, epoll instance, cgroup.procs files
 	DataBase   uint64            // the worker's part of its backing file, in bytes
@@ -129,6 +134,9 @@ type Slab struct {
 	IsMessenger uint32
 	ExitWord    uint32 // exit status + 1, once the worker ended by itself
 	_           uint32
+	PhaseCount  uint32 // slices that were closed
+	_           uint32
+	ExitCPUNs   int64 // CPU time of a worker that ended by itself
 	CPU         int32 // at the last checkpoint
 	WorkUnits   uint64
 	Iterations  uint64
@@ -155,6 +163,7 @@ type Slab struct {
 	Fault       bare.Fault
 
 	Setup         Setup
+	Got           Got
 	CPUsUsed      CPUMask
 	NUMAPages     [bare.MaxNodes]uint64
 	MigrationList [MaxMigrations]Migration

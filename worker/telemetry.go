@@ -26,6 +26,9 @@ func (s *Slab) spin(n uint64) {
 // pass ends one pass of the work loop.
 func (s *Slab) pass() {
 	s.Iterations++
+	if s.PhaseRoom != 0 {
+		s.seePhase()
+	}
 	if s.WorkUnits-s.lastCheck >= checkpointUnits || s.Iterations%checkpointPasses == 0 {
 		s.checkpoint(bare.Now())
 	}
@@ -36,13 +39,41 @@ func (s *Slab) pass() {
 func (s *Slab) checkpoint(now int64) {
 	s.lastCheck = s.WorkUnits
 	cpu := int32(bare.CPU())
-	if gap := now - s.gapFrom; gap > s.MaxGapNs {
-		s.MaxGapNs, s.MaxGapCPU, s.MaxGapAtNs = gap, cpu, now
-	}
+	s.gap(now, cpu)
 	s.gapFrom, s.EndNs = now, now
 	if cpu != s.CPU {
 		s.migrated(now, cpu)
 	}
+}
+
+// gap looks whether the time since the last checkpoint is the longest yet. A
+// worker that is blocked has no gap.
+func (s *Slab) gap(now int64, cpu int32) {
+	gap := now - s.gapFrom
+	if s.gapFrom == blocked {
+		return
+	}
+	if gap > s.MaxGapNs {
+		s.MaxGapNs, s.MaxGapCPU, s.MaxGapAtNs = gap, cpu, now
+	}
+	if s.PhaseRoom != 0 {
+		if p := s.PhaseAt(s.PhaseCount); gap > p.MaxGapNs {
+			p.MaxGapNs, p.MaxGapCPU = gap, cpu
+		}
+	}
+}
+
+// blocked stands in gapFrom while the worker waits for something: that time is
+// no gap.
+const blocked = 0
+
+// blocks ends the current gap before a call that may block, and returns the
+// time. woke or rested begins the next.
+func (s *Slab) blocks() int64 {
+	now := bare.Now()
+	s.gap(now, s.CPU)
+	s.gapFrom = blocked
+	return now
 }
 
 func (s *Slab) migrated(now int64, cpu int32) {
@@ -57,11 +88,14 @@ func (s *Slab) migrated(now int64, cpu int32) {
 func (s *Slab) onCPU(cpu int32) {
 	if uint32(cpu) < MaxCPUs {
 		s.CPUsUsed[cpu/64] |= 1 << (uint(cpu) % 64)
+		if s.PhaseRoom != 0 {
+			s.PhaseAt(s.PhaseCount).CPUsUsed[cpu/64] |= 1 << (uint(cpu) % 64)
+		}
 	}
 }
 
 // woke records a wake-up from a blocking call that began at start, and begins
-// a new gap: time spent blocked is no gap.
+// a new gap.
 func (s *Slab) woke(start, now int64) {
 	record(s.Wake, s.Reservoir, now-start)
 	s.gapFrom = now
@@ -72,7 +106,11 @@ func record(addr uintptr, reservoir uint64, ns int64) {
 	if addr == 0 {
 		return
 	}
-	LatencyAt(addr).Record(uint64(max(ns, 0)), Samples(addr, reservoir))
+	l, v := LatencyAt(addr), uint64(max(ns, 0))
+	l.Record(v, Samples(addr, reservoir))
+	if l.Phase != 0 {
+		LatencyAt(l.Phase).Record(v, Samples(l.Phase, l.PhaseSamples))
+	}
 }
 
 // begin takes the readings that the end is compared with, and opens the loop.
@@ -91,6 +129,9 @@ func (s *Slab) begin() {
 	s.onCPU(s.CPU)
 	now := bare.Now()
 	s.StartNs, s.EndNs, s.gapFrom = now, now, now
+	if s.PhaseRoom != 0 {
+		s.beginPhase(atomic.LoadUint32(&shared.Epoch), now)
+	}
 	atomic.StoreUint32(&s.State, StateRunning)
 	addTo(&shared.ReadyCount, 1)
 }
@@ -98,6 +139,10 @@ func (s *Slab) begin() {
 // end closes the books of the loop.
 func (s *Slab) end() {
 	s.checkpoint(bare.Now())
+	if s.PhaseRoom != 0 {
+		s.endPhase(s.EndNs)
+		s.PhaseCount++
+	}
 	s.CPUNs = bare.ThreadCPU() - s.CPUNs
 	atomic.StoreUint32(&s.State, StateStopped)
 	var cpu, delay, count uint64

@@ -20,13 +20,19 @@ const (
 // in memory that the spawner shares. Count, Sum, Min, Max and the buckets hold
 // every value; the reservoir that may follow it holds a uniform sample.
 type Latency struct {
-	_       structs.HostLayout
-	Count   uint64
-	Sum     uint64
-	Min     uint64 // meaningless while Count is 0
-	Max     uint64
-	rng     uint64
-	_       [3]uint64
+	_     structs.HostLayout
+	Count uint64
+	Sum   uint64
+	Min   uint64 // meaningless while Count is 0
+	Max   uint64
+	rng   uint64
+
+	// Phase is the address of a second record that gets every value too, with
+	// PhaseSamples values behind it; 0 for none.
+	Phase        uintptr
+	PhaseSamples uint64
+
+	_       [1]uint64
 	Buckets [Buckets]uint64
 }
 

@@ -14,6 +14,7 @@ const (
 	pathSchedstat = "/proc/thread-self/schedstat\x00"
 	pathNumaMaps  = "/proc/thread-self/numa_maps\x00"
 	pathVmstat    = "/proc/vmstat\x00"
+	pathCgroup    = "/proc/thread-self/cgroup\x00"
 )
 
 const pagesMigratedKey = "numa_pages_migrated "
@@ -116,4 +117,37 @@ func ReadPagesMigrated() (pages uint64, ok bool) {
 	}
 	Close(fd)
 	return pages, ok
+}
+
+// ReadCgroup reads the path of the task's cgroup in the v2 hierarchy (the line
+// "0::PATH" of /proc/thread-self/cgroup) into path and returns its length, cut to
+// what fits; 0 where there is none.
+func ReadCgroup(path []byte) int {
+	const key = "0::"
+	fd, errno := openRead(pathCgroup)
+	if errno != 0 {
+		return 0
+	}
+	r := reader{fd: fd}
+	matched, n := 0, 0
+	for c := r.next(); c >= 0; c = r.next() {
+		switch {
+		case c == '\n' && matched == len(key):
+			Close(fd)
+			return n
+		case c == '\n':
+			matched = 0
+		case matched == len(key):
+			if n < len(path) {
+				path[n] = byte(c)
+				n++
+			}
+		case matched >= 0 && c == int(key[matched]):
+			matched++
+		default:
+			matched = -1
+		}
+	}
+	Close(fd)
+	return n
 }

@@ -21,6 +21,7 @@ type Fault struct {
 	SP     uint64 // its stack pointer
 	Frames uint32 // how many of Stack are set
 	_      uint32
+	CPUNs  int64             // CPU time of the task
 	Stack  [MaxFrames]uint64 // return addresses, innermost first
 }
 
@@ -170,10 +171,13 @@ func faultInChild(sig, info, ctx uintptr) {
 		fp = next
 	}
 	f.Frames = n
+	f.CPUNs = ThreadCPU()
 	f.Signal = uint32(sig)
 	if t.alone != 0 {
 		ExitTask(128 + int(sig))
 	}
+	noCore := [2]uint64{} // a dump would hold the process back for seconds
+	Syscall3(unix.SYS_SETRLIMIT, unix.RLIMIT_CORE, uintptr(unsafe.Pointer(&noCore)), 0)
 	sigaction(unix.Signal(sig), sigDfl, 0)
 	mask := uint64(0)
 	Syscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)

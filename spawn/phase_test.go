@@ -1,0 +1,126 @@
+package spawn
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spec"
+)
+
+// TestPhasesAddUp runs two steps with a gap and checks that the slices of every
+// worker partition what it measured in all (S10).
+func TestPhasesAddUp(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			groups := []spec.Group{group(1, "timer_latency", "interval", "2ms"), group(2, "futex_ping_pong")}
+			w := Workload{Groups: groups, Phases: 3}
+			if mode == Thread {
+				w.CloneMode = Thread
+			}
+			if mode == Container {
+				groups[0].Pcomm, groups[1].Pcomm = "gi-a", "gi-b"
+			}
+			h, err := Spawn(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			h.Start()
+			waitRunning(t, h)
+			for _, epoch := range []uint32{1, BetweenPhases, 2} {
+				time.Sleep(150 * time.Millisecond)
+				h.SetPhase(epoch)
+			}
+			time.Sleep(150 * time.Millisecond)
+			for _, r := range collect(t, h) {
+				checkPhases(t, &r)
+			}
+		})
+	}
+}
+
+func checkPhases(t *testing.T, r *report.Worker) {
+	t.Helper()
+	want := []uint32{0, 1, BetweenPhases, 2}
+	if len(r.Phases) != len(want) {
+		t.Fatalf("%s: %d slices, want %d", r.WorkType, len(r.Phases), len(want))
+	}
+	var units, iterations, wall, runs, wakes, timers uint64
+	for i, p := range r.Phases {
+		if p.Epoch != want[i] || p.WallNs == 0 || p.Iterations == 0 || p.CPUsUsed == "" {
+			t.Errorf("%s: slice %d is %+v", r.WorkType, i, p)
+		}
+		units, iterations, wall, runs = units+p.WorkUnits, iterations+p.Iterations, wall+p.WallNs, runs+p.Schedstat.RunCount
+		if l := p.WakeLatency; l != nil {
+			wakes += l.Count
+			if len(l.Samples) != int(min(l.Count, 8192)) {
+				t.Errorf("%s: slice %d has %d samples of %d wake-ups", r.WorkType, i, len(l.Samples), l.Count)
+			}
+		}
+		if l := p.TimerLatency; l != nil {
+			timers += l.Count
+		}
+	}
+	if units != r.WorkUnits || iterations != r.Iterations || wall != r.WallNs || runs > r.Schedstat.RunCount {
+		t.Errorf("%s: the slices add up to %d units, %d passes, %d ns, %d runs, the worker has %d, %d, %d, %d", r.WorkType,
+			units, iterations, wall, runs, r.WorkUnits, r.Iterations, r.WallNs, r.Schedstat.RunCount)
+	}
+	if r.WakeLatency != nil && wakes != r.WakeLatency.Count || r.TimerLatency != nil && timers != r.TimerLatency.Count {
+		t.Errorf("%s: %d wake-ups and %d timers in the slices", r.WorkType, wakes, timers)
+	}
+}
+
+// TestSettingsAreReadBack compares what was asked for with what the kernel gave.
+func TestSettingsAreReadBack(t *testing.T) {
+	nice := 5
+	g := group(1, "spin_wait")
+	g.Nice, g.Comm = &nice, "gi-read"
+	g.Affinity = &spec.Affinity{Exact: spec.CPUList{0}}
+	g.Sched = &spec.Sched{Policy: "batch"}
+	g.MemPolicy = &spec.MemPolicy{Mode: "bind", Nodes: spec.CPUList{0}}
+	for _, mode := range modes {
+		h := startMode(t, mode, g)
+		r := collect(t, h)[0]
+		for name, want := range map[string]string{"nice": "5", "comm": "gi-read", "affinity": "0", "policy": "batch", "mem_policy": "bind:0"} {
+			if got := r.Settings[name]; got.Asked != want || got.Got != want {
+				t.Errorf("%s: %s: asked for %q, got %q, want %q", mode, name, got.Asked, got.Got, want)
+			}
+		}
+		if s := r.Settings["uid"]; s.Asked != "" || s.Got == "" {
+			t.Errorf("%s: uid: %+v", mode, s)
+		}
+	}
+}
+
+// TestRunEndsOnTime checks the ways that Run ends.
+func TestRunEndsOnTime(t *testing.T) {
+	h, err := Spawn(Workload{Groups: groups2()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if reports, err := h.Run(ctx, time.Minute); err != nil || len(reports) != 2 || !reports[0].Completed {
+		t.Errorf("cancelled: %v, %d reports", err, len(reports))
+	}
+	if run := h.Timing().Run; run < 50*time.Millisecond || run > 30*time.Second {
+		t.Errorf("the workers ran for %v", run)
+	}
+	if _, err := h.Run(context.Background(), time.Second); err == nil {
+		t.Error("a second Run is accepted")
+	}
+	dying, err := Spawn(Workload{Groups: []spec.Group{group(1, faultType, "kind", "exit")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dying.Close()
+	if _, err := dying.Run(context.Background(), time.Minute); err != nil {
+		t.Error(err)
+	}
+	if run := dying.Timing().Run; run > 30*time.Second {
+		t.Errorf("Run went on for %v after the last worker's end", run)
+	}
+}
