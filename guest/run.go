@@ -121,6 +121,7 @@ func (b *boot) env(out output) Env {
 			KernelRelease: uts.release,
 			Machine:       uts.machine,
 			KernelCmdline: b.line.Raw,
+			Accelerator:   report.AcceleratorUnknown,
 			Link:          b.device,
 			Clocksource:   b.clocksource(),
 			BootMs:        b.bootMs,

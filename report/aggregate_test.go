@@ -41,6 +41,8 @@ func TestJudge(t *testing.T) {
 		{"no workers", Report{}, Pass, ""},
 		{"done", Report{Workers: []Worker{done}, Groups: []Group{{Workers: 1}}}, Pass, ""},
 		{"crashed", Report{Workers: []Worker{done, crashed}, Groups: []Group{{Name: "a", Workers: 2}}}, Fail, "worker 0 of group a (, tid 0): signal 9 (SIGKILL)"},
+		{"none reported", Report{Groups: []Group{{Name: "a", Workers: 3}}}, Fail, "group a: 3 of 3 workers have no report"},
+		{"none reported, and why", Report{Failures: []string{"guest crashed"}, Groups: []Group{{Name: "a", Workers: 3}, {Name: "b", Workers: 1}}}, Fail, "guest crashed"},
 		{"missing", Report{Workers: []Worker{done}, Groups: []Group{{Name: "a", Workers: 3}}}, Fail, "group a: 2 of 3 workers have no report"},
 		{"failed otherwise", Report{Failures: []string{"scheduler died"}}, Fail, "scheduler died"},
 	}

@@ -42,12 +42,32 @@ func TestTableGolden(t *testing.T) {
 		{"fail.table", failedReport(), 100},
 		{"narrow.table", failedReport(), 80},
 		{"empty.table", &Report{}, 0},
+		{"timeout.table", timedOutReport(), 0},
+		{"torn.table", tornReport(), 0},
+		{"nolink.table", &Report{Verdict: Pass, Run: Run{Name: "alone", KernelRelease: "6.12", CPUs: 1, Accelerator: AcceleratorUnknown, Link: "none"}}, 0},
 	} {
 		var b bytes.Buffer
 		if err := WriteTable(&b, tt.r, tt.width); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, tt.name, b.Bytes())
+	}
+}
+
+// The line of the boot has a fixed order, whatever the figures.
+func TestBootOrder(t *testing.T) {
+	run := Run{BootMs: map[string]float64{
+		"spec": 9000, "link": 1, "modules": 800, "mounts": 2, "image": 700, "zebra": 1, "alpha": 2,
+		"ready": 3, "init": 600, "qemu_to_hello": 4, "qemu_to_init": 500,
+	}}
+	var got []string
+	for part := range strings.SplitSeq(boot(&run), ", ") {
+		name, _, _ := strings.Cut(part, " ")
+		got = append(got, name)
+	}
+	want := "qemu_to_init qemu_to_hello init ready image mounts modules link spec alpha zebra"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

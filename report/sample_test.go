@@ -98,3 +98,28 @@ func failedReport() *Report {
 	r.Judge()
 	return r
 }
+
+// timedOutReport is what a launcher knows of a guest that never said hello.
+func timedOutReport() *Report {
+	r := &Report{
+		Failures: []string{"timeout: the guest did not reach /init within 1m0s under tcg,thread=single"},
+		Run: Run{
+			Name: "quickstart", KernelRelease: "6.12.57+deb12-cloud-amd64", Accelerator: "tcg,thread=single", QEMUVersion: "7.2.19",
+			Link: "serial", BootMs: map[string]float64{"image": 7.5},
+		},
+	}
+	r.Aggregate([]GroupInfo{{"background", "bursty", 2}, {"pipes", "pipe_io", 2}})
+	r.Judge()
+	return r
+}
+
+// tornReport is of a guest that sent its header and one group.
+func tornReport() *Report {
+	r := sampleReport()
+	r.Run.DurationMs, r.Run.StartSkewNs, r.Run.CollectMs = 0, 0, 0
+	r.Workers, r.Groups = r.Workers[:2], nil
+	r.Failures = []string{"guest crashed: the guest's kernel panicked"}
+	r.Aggregate([]GroupInfo{{"background", "bursty", 2}, {"pipes", "pipe_io", 2}})
+	r.Judge()
+	return r
+}

@@ -62,41 +62,86 @@ func (t *table) header() {
 	run := &t.r.Run
 	verdict := cmp.Or(string(t.r.Verdict), "not judged")
 	t.line(clip(fmt.Sprintf("%s: %s", printable(cmp.Or(run.Name, "workload")), strings.ToUpper(verdict)), t.width))
-	t.labelled("kernel", printable(fmt.Sprintf("%s, %s, %s, clocksource %s",
-		strings.TrimSpace(cmp.Or(run.KernelRelease, "unknown release")+" "+run.Machine), plural(run.CPUs, "CPU"), plural(run.NUMANodes, "NUMA node"), cmp.Or(run.Clocksource, "unknown"))))
-	t.labelled("machine", printable(machine(run)))
-	if len(run.BootMs) > 0 {
-		t.labelled("boot", printable(boot(run)))
-	}
-	t.labelled("run", printable(fmt.Sprintf("%s, %s workers, spawner %s, start skew %s, collected in %s",
-		formatNs(run.DurationMs*1e6), cmp.Or(run.CloneMode, "fork"), cmp.Or(run.Spawner, "unknown"),
-		formatNs(float64(run.StartSkewNs)), formatNs(run.CollectMs*1e6))))
-	if run.Version != "" {
-		t.labelled("version", "guestinit "+printable(run.Version))
+	// A run that broke off leaves fields empty: what is not known has no line.
+	for _, l := range []struct{ label, text string }{
+		{"kernel", kernel(run)}, {"machine", machine(run)}, {"boot", boot(run)}, {"run", duration(run)}, {"version", run.Version},
+	} {
+		if l.label == "version" && l.text != "" {
+			l.text = "guestinit " + l.text
+		}
+		if l.text != "" {
+			t.labelled(l.label, printable(l.text))
+		}
 	}
 }
+
+// listed joins what is known.
+func listed(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ", ")
+}
+
+// known is text, or nothing where is is false.
+func known(is bool, format string, args ...any) string {
+	if !is {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// kernel says which kernel ran on what.
+func kernel(run *Run) string {
+	return listed(strings.TrimSpace(run.KernelRelease+" "+run.Machine),
+		known(run.CPUs > 0, "%s", plural(run.CPUs, "CPU")),
+		known(run.NUMANodes > 0, "%s", plural(run.NUMANodes, "NUMA node")),
+		known(run.Clocksource != "", "clocksource %s", run.Clocksource))
+}
+
+// AcceleratorUnknown is what a guest says of itself: it cannot see what runs it.
+// A launcher at the other end of the link puts in what it knows.
+const AcceleratorUnknown = "unknown"
 
 // machine says what the kernel ran in.
 func machine(run *Run) string {
-	if run.Accelerator == "" || run.Accelerator == "none" {
+	switch {
+	case run.Accelerator == "none":
 		return "this host, no VM"
+	case run.Accelerator == AcceleratorUnknown && (run.Link == "" || run.Link == "none"):
+		return "a VM, no host link"
 	}
-	s := "VM, accelerator " + run.Accelerator
-	if run.QEMUVersion != "" {
-		s = fmt.Sprintf("QEMU %s, accelerator %s", run.QEMUVersion, run.Accelerator)
-	}
-	s += ", link " + cmp.Or(run.Link, "none")
-	if run.BootAttempts > 1 {
-		s += fmt.Sprintf(", boot attempt %d", run.BootAttempts)
-	}
-	return s
+	return listed(
+		known(run.QEMUVersion != "", "QEMU %s", run.QEMUVersion),
+		known(run.QEMUVersion == "" && run.Accelerator != "", "VM"),
+		known(run.Accelerator != "", "accelerator %s", run.Accelerator),
+		known(run.Accelerator != "" || run.Link != "", "link %s", cmp.Or(run.Link, "none")),
+		known(run.BootAttempts > 1, "boot attempt %d", run.BootAttempts))
 }
 
-// boot lists the stages of the boot, longest first.
+// duration says how the workload ran, if it did.
+func duration(run *Run) string {
+	ran := run.DurationMs > 0
+	return listed(known(ran, "%s", formatNs(run.DurationMs*1e6)),
+		known(run.CloneMode != "", "%s workers", run.CloneMode),
+		known(run.Spawner != "", "spawner %s", run.Spawner),
+		known(ran, "start skew %s", formatNs(float64(run.StartSkewNs))),
+		known(ran, "collected in %s", formatNs(run.CollectMs*1e6)))
+}
+
+// stageOrder is the order of the boot's stages: the points, on the host's clock
+// and on the guest's, then the durations, both as they come. Sorted by size they
+// would mix clocks.
+func stageOrder(stage string) int {
+	order := []string{"qemu_to_init", "qemu_to_hello", "init", "ready", "image", "mounts", "modules", "link", "spec"}
+	if i := slices.Index(order, stage); i >= 0 {
+		return i
+	}
+	return len(order)
+}
+
+// boot lists the stages of the boot.
 func boot(run *Run) string {
 	stages := slices.Collect(maps.Keys(run.BootMs))
 	slices.SortFunc(stages, func(a, b string) int {
-		return cmp.Or(cmp.Compare(run.BootMs[b], run.BootMs[a]), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(stageOrder(a), stageOrder(b)), cmp.Compare(a, b))
 	})
 	more := ""
 	if len(stages) > 12 {
@@ -111,8 +156,8 @@ func boot(run *Run) string {
 
 // groups writes the row per group of what ran and how it was scheduled.
 func (t *table) groups() {
-	if len(t.r.Groups) == 0 {
-		return
+	if len(t.r.Groups) == 0 || len(t.r.Workers) == 0 {
+		return // none reported: the failures say why
 	}
 	g := grid{left: 2, short: []string{"GROUP", "WORK", "DONE", "ITER/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGR", "MAX GAP"}}
 	g.row("GROUP", "WORK", "DONE", "ITERATIONS/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGRATIONS", "LONGEST GAP")
@@ -122,7 +167,12 @@ func (t *table) groups() {
 		if r.RunCount > 0 {
 			perRun = formatNs(float64(r.RunDelayNs) / float64(r.RunCount))
 		}
-		g.row(printable(r.Name), printable(r.WorkType), formatCount(float64(r.Completed))+"/"+formatCount(float64(r.Workers)),
+		done := formatCount(float64(r.Completed)) + "/" + formatCount(float64(r.Workers))
+		if r.WallNs == 0 { // none of its workers came to its loop, or none reported
+			g.row(printable(r.Name), printable(r.WorkType), done, "-", "-", "-", "-", "-", "-")
+			continue
+		}
+		g.row(printable(r.Name), printable(r.WorkType), done,
 			formatCount(r.IterationsPerS), formatShare(r.CPUNs, r.WallNs), formatNs(float64(r.RunDelayNs)), perRun,
 			formatCount(float64(r.Migrations)), formatNs(float64(r.MaxGapNs)))
 	}
