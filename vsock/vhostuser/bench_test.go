@@ -23,14 +23,15 @@ func TestThroughput(t *testing.T) {
 	}
 	for _, k := range testKernels(t) {
 		t.Run(k.Release, func(t *testing.T) {
-			v := bootVM(t, k)
+			v := bootVM(t, k, initramfs.Options{Features: []string{"serial", "vsock"}})
 			v.servePorts()
+			v.measureSerial(28 << 10)
 			for _, size := range []int{28 << 10, 1 << 20} {
 				v.measure("in process", size, func(port uint32) socket { return v.dial(port) })
 			}
 			v.off()
 
-			v = bootVM(t, k)
+			v = bootVM(t, k, initramfs.Options{})
 			l := v.dev
 			v.dev = nil // through the sockets
 			v.servePorts()
@@ -82,6 +83,39 @@ func (v *vm) measure(name string, size int, dial func(port uint32) socket) {
 		v.t.Error(err)
 	}
 	v.t.Logf("%s, %d KiB writes, to the guest: connect %v, round trip %v, %.0f MiB/s", name, size>>10, connect, trip, 64/time.Since(at).Seconds())
+}
+
+// measureSerial measures what there is without vsock.
+func (v *vm) measureSerial(size int) {
+	v.t.Helper()
+	link := v.qemu.Link()
+	defer link.Close()
+	_ = link.SetDeadline(time.Now().Add(20 * time.Second))
+	c := v.dial(portSerial)
+	defer c.Close()
+	if err := binary.Write(c, binary.LittleEndian, uint64(size)); err != nil {
+		v.t.Error(err)
+	}
+	at := time.Now()
+	if _, err := io.CopyN(io.Discard, link, bulkBytes); err != nil {
+		b, _ := io.ReadAll(c)
+		v.t.Fatal(err, string(b))
+	}
+	from := time.Since(at)
+	at = time.Now()
+	b := make([]byte, size)
+	for left := bulkBytes; left > 0; left -= size {
+		if _, err := link.Write(b[:min(size, left)]); err != nil {
+			v.t.Fatal(err)
+		}
+	}
+	if _, err := io.ReadFull(c, b[:1]); err != nil {
+		v.t.Fatal(err)
+	}
+	to := time.Since(at)
+	go func() { _, _ = io.Copy(link, link) }()
+	trip, err := io.ReadAll(c)
+	v.t.Logf("virtio-serial, %d KiB writes: from the guest %.0f MiB/s, %s, to the guest %.0f MiB/s, %v", size>>10, 64/from.Seconds(), trip, 64/to.Seconds(), err)
 }
 
 // startDaemon starts vhost-device-vsock and returns where it listens for QEMU.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,7 +42,7 @@ type vm struct {
 
 // bootVM boots a kernel with this test binary, which must be static, as /init,
 // and waits until it is up.
-func bootVM(t *testing.T, k *kernel.Kernel, files ...initramfs.File) *vm {
+func bootVM(t *testing.T, k *kernel.Kernel, o initramfs.Options) *vm {
 	t.Helper()
 	dir := t.TempDir()
 	v := &vm{t: t, path: filepath.Join(dir, "v")}
@@ -51,7 +52,7 @@ func bootVM(t *testing.T, k *kernel.Kernel, files ...initramfs.File) *vm {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { v.dev.Close() })
-	v.boot(k, control, initramfs.Options{Files: files})
+	v.boot(k, control, o)
 	return v
 }
 
@@ -77,8 +78,12 @@ func (v *vm) boot(k *kernel.Kernel, control string, o initramfs.Options) {
 	if err != nil {
 		v.t.Fatal(err)
 	}
+	link := ""
+	if slices.Contains(o.Features, "serial") {
+		link = "link" // a socket pair, whatever its name
+	}
 	v.qemu, err = qemu.Start(v.t.Context(), qemu.Config{
-		Binary: binary, Kernel: vmlinux, Initrd: v.image(k, o), Accel: accel, CPUs: 2, MemoryMiB: 512,
+		Link: link, Binary: binary, Kernel: vmlinux, Initrd: v.image(k, o), Accel: accel, CPUs: 2, MemoryMiB: 512,
 		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable",
 		Extra:  append([]string{"-machine", "memory-backend=mem0"}, Args(512, "path="+control)...),
 	}, qemu.Options{})
@@ -113,7 +118,10 @@ func (v *vm) image(k *kernel.Kernel, o initramfs.Options) string {
 		v.t.Fatal(err)
 	}
 	var image bytes.Buffer
-	o.Init, o.Kernel, o.Features = self, k, []string{"vsock"}
+	o.Init, o.Kernel = self, k
+	if o.Features == nil {
+		o.Features = []string{"vsock"}
+	}
 	if _, err := initramfs.Build(&image, o); err != nil {
 		v.t.Skipf("%v; run with CGO_ENABLED=0", err)
 	}
@@ -168,6 +176,7 @@ func (v *vm) serve(port uint32, f func(net.Conn)) {
 	if err != nil {
 		v.t.Fatal(err)
 	}
+	v.t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -248,12 +257,12 @@ func testKernels(t *testing.T) (picked []*kernel.Kernel) {
 func TestGuests(t *testing.T) {
 	for _, k := range testKernels(t) {
 		t.Run(k.Release, func(t *testing.T) {
-			var files []initramfs.File
+			var o initramfs.Options
 			socat, noSocat := exec.LookPath("socat")
 			if noSocat == nil {
-				files = append(files, initramfs.File{Src: socat, Dst: "/usr/bin/socat"})
+				o.Files = []initramfs.File{{Src: socat, Dst: "/usr/bin/socat"}}
 			}
-			v := bootVM(t, k, files...)
+			v := bootVM(t, k, o)
 			v.serve(portBack, hashBack)
 			v.sizes()
 			v.bulk()
