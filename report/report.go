@@ -28,10 +28,6 @@ type Report struct {
 	Workers       []Worker `json:"workers"`
 }
 
-// AcceleratorUnknown is what a guest says of itself: it cannot see what runs it.
-// A launcher at the other end of the link puts in what it knows.
-const AcceleratorUnknown = "unknown"
-
 // Run is what the workload ran on.
 type Run struct {
 	Name          string             `json:"name"`
@@ -39,7 +35,7 @@ type Run struct {
 	KernelRelease string             `json:"kernel_release"`
 	Machine       string             `json:"machine"` // uname -m
 	KernelCmdline string             `json:"kernel_cmdline,omitempty"`
-	Accelerator   string             `json:"accelerator"` // kvm, tcg,thread=single, tcg,thread=multi, unknown (a guest without a host link), none (local)
+	Accelerator   string             `json:"accelerator"` // kvm, tcg,thread=single, tcg,thread=multi, none (local)
 	QEMUVersion   string             `json:"qemu_version,omitempty"`
 	Link          string             `json:"link"` // serial, vsock, vhost-user, none (local)
 	Clocksource   string             `json:"clocksource"`
