@@ -2,32 +2,58 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spawn"
+	"github.com/guestinit/guestinit/spec"
 	"github.com/guestinit/guestinit/worker"
 )
 
-// everyType is a spec with a group of every work type but fault_injection.
-func everyType() string {
+// realTime are the types whose workers hold the CPUs with real-time priority:
+// beside them others do next to nothing.
+var realTime = []string{"rt_starvation", "priority_inversion", "preempt_storm"}
+
+// everyType is a spec with a group of every work type that a mode allows, but
+// fault_injection and, in fork mode, realTime.
+func everyType(mode string) string {
 	var b strings.Builder
-	b.WriteString("version: 1\nname: every type\nduration: 1500ms\ngroups:\n")
+	b.WriteString("version: 1\nname: every type\nduration: 2500ms\n")
+	if mode == spawn.Thread {
+		b.WriteString("clone_mode: thread\n")
+	}
+	b.WriteString("groups:\n")
 	for i := range worker.Types {
-		if name := worker.Types[i].Name; name != "fault_injection" {
-			in := worker.Instance{Type: &worker.Types[i]}
-			for p := range worker.Types[i].Params {
-				in.Values[p] = worker.Types[i].Params[p].Default
-			}
-			fmt.Fprintf(&b, "  - {name: %s, workers: %d, work: %s}\n", name, in.GroupSize(), name)
+		t := &worker.Types[i]
+		refused := map[string]string{spawn.Fork: t.RefuseFork, spawn.Thread: t.RefuseThread, spawn.Container: t.RefuseContainer}[mode]
+		if t.Name == "fault_injection" || refused != "" || mode == spawn.Fork && slices.Contains(realTime, t.Name) {
+			continue
 		}
+		in, err := worker.Parse(spec.Work{Type: t.Name, Params: needed[t.Name]})
+		if err != nil {
+			panic(err)
+		}
+		pcomm := ""
+		if mode == spawn.Container {
+			pcomm = "pcomm: box, "
+		}
+		fmt.Fprintf(&b, "  - {name: %s, workers: %d, %swork: {type: %s%s}}\n", t.Name, in.GroupSize(), pcomm, t.Name, extra[t.Name])
 	}
 	return b.String()
 }
 
+// Types that cannot run on their defaults alone: their parameters, as a spec has
+// them and as the decoder does.
+var (
+	extra  = map[string]string{"sequence": ", phases: [{spin: 1ms}, {sleep: 1ms}]"}
+	needed = map[string]map[string]any{"sequence": {"phases": []any{map[string]any{"spin": "1ms"}, map[string]any{"sleep": "1ms"}}}}
+)
+
 // TestEveryTypeOnEveryKernel boots each kernel and runs all work types there.
 func TestEveryTypeOnEveryKernel(t *testing.T) {
-	path := writeSpec(t, everyType())
+	path := writeSpec(t, everyType(spawn.Fork))
 	for _, line := range lines {
 		t.Run(line, func(t *testing.T) {
 			r := guestinit(t, "", "run", "--kernel", kernelDir(t, line), "--accel", "tcg", "--json", "-", path)
@@ -36,7 +62,7 @@ func TestEveryTypeOnEveryKernel(t *testing.T) {
 			if rep.Verdict != report.Pass || !strings.HasPrefix(rep.Run.KernelRelease, line+".") {
 				t.Errorf("verdict %s on %s: %v", rep.Verdict, rep.Run.KernelRelease, rep.Failures)
 			}
-			if rep.Run.Link != "serial" || !strings.HasPrefix(rep.Run.Accelerator, "tcg,") || rep.Run.Spawner != "fifo:99" || rep.Run.DurationMs < 1500 {
+			if rep.Run.Link != "serial" || !strings.HasPrefix(rep.Run.Accelerator, "tcg,") || rep.Run.Spawner != "fifo:99" || rep.Run.DurationMs < 2500 {
 				t.Errorf("run %+v", rep.Run)
 			}
 			for _, stage := range []string{"init", "mounts", "ready", "qemu_to_init", "qemu_to_hello"} {
@@ -45,8 +71,28 @@ func TestEveryTypeOnEveryKernel(t *testing.T) {
 				}
 			}
 			for _, w := range rep.Workers {
-				if !w.Completed || w.Iterations == 0 || w.Schedstat.RunCount == 0 {
-					t.Errorf("%s: completed %v, %d iterations, schedstat %+v, %v", w.WorkType, w.Completed, w.Iterations, w.Schedstat, w.ExitInfo)
+				if !w.Completed || w.Schedstat.CPUNs == 0 {
+					t.Errorf("%s: completed %v, schedstat %+v, %v", w.WorkType, w.Completed, w.Schedstat, w.ExitInfo)
+				}
+			}
+			for _, g := range rep.Groups {
+				if g.WorkUnits == 0 {
+					t.Errorf("%s did no work", g.Name)
+				}
+			}
+		})
+	}
+}
+
+// TestModesInGuest runs the work types as threads of PID 1, and as containers.
+func TestModesInGuest(t *testing.T) {
+	for _, mode := range []string{spawn.Thread, spawn.Container} {
+		t.Run(mode, func(t *testing.T) {
+			r := guestinit(t, everyType(mode), "run", "--kernel", kernelDir(t, "7.2"), "--accel", "tcg", "--json", "-", "-")
+			r.want(t, 0)
+			for _, w := range r.report(t).Workers {
+				if !w.Completed || w.Settings["cgroup"].Got == "" {
+					t.Errorf("%s: completed %v, settings %v, %v", w.WorkType, w.Completed, w.Settings, w.ExitInfo)
 				}
 			}
 		})

@@ -51,6 +51,9 @@ func Spawn(w Workload) (*Handle, error) {
 	if total == 0 {
 		return h, nil
 	}
+	if err := findNodes(plans); err != nil {
+		return nil, err
+	}
 	if err := reserveFDs(total, plans); err != nil {
 		return nil, err
 	}

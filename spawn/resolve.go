@@ -2,7 +2,6 @@ package spawn
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -162,11 +161,20 @@ func resolveMemPolicy(u *worker.Setup, m *spec.MemPolicy) error {
 
 const nodeDir = "/sys/devices/system/node"
 
+// findNodes looks up the CPUs of the NUMA nodes that groups are to run on.
+func findNodes(plans []groupPlan) error {
+	for i := range plans {
+		if node := plans[i].group.NUMANode; node != nil {
+			if err := resolveNode(&plans[i].setup, *node); err != nil {
+				return fmt.Errorf("groups[%d].%w", i, err)
+			}
+		}
+	}
+	return nil
+}
+
 // resolveNode looks up the CPUs of a NUMA node.
 func resolveNode(u *worker.Setup, node int) error {
-	if node < 0 || node > math.MaxInt16 {
-		return fmt.Errorf("numa_node: %d is no node", node)
-	}
 	cpus, err := nodeCPUs(node)
 	if err != nil {
 		return fmt.Errorf("numa_node: no node %d here: %w", node, err)

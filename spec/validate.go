@@ -15,7 +15,7 @@ const (
 	MaxDeadline     = MaxDuration + Duration(time.Hour)
 	MaxGroups       = 1024
 	MaxGroupWorkers = 100_000
-	MaxWorkers      = 1_000_000 // of all groups together
+	MaxWorkers      = 100_000 // of all groups together
 	MaxNUMANode     = 1023
 	MaxNameLen      = 64
 	MaxCommLen      = 15 // TASK_COMM_LEN − 1
