@@ -343,7 +343,8 @@ func TestReplyFlood(t *testing.T) {
 func TestTinyBuffers(t *testing.T) {
 	opts := linuxDriver
 	opts.noRX = true
-	d, g := newGuest(t, Options{}, opts)
+	_, g := newGuest(t, Options{}, opts)
+	g.halt() // the ring is the test's
 	for i := range uint16(20) {
 		g.rx.setDesc(int(i), testGuest+rxAt, headerBytes-1, descWrite, 0)
 		g.rx.add(i)
@@ -352,10 +353,12 @@ func TestTinyBuffers(t *testing.T) {
 	g.rx.add(20)
 	g.postRX(22)
 	g.rx.notify()
+	g.down = false
+	g.running.Go(g.receive)
+	g.running.Go(g.reclaim)
 	if _, err := g.dial(5, 5); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Error(err)
 	}
-	_ = d
 }
 
 // The memory shrinks under the rings: an error, not a crash.
