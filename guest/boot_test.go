@@ -112,7 +112,7 @@ func TestBoot(t *testing.T) {
 			notes: []string{}, console: []string{"spec: 96 bytes from the link"}},
 		{name: "spec on the command line", line: "guestinit.spec=" + encoded, host: []byte("{}"),
 			notes: []string{}, console: []string{"spec: 96 bytes from the command line"}},
-		{name: "no host", line: "guestinit.link=none", console: []string{"12", "solo", "spin_wait", "note of the run"}},
+		{name: "no host", line: "guestinit.link=none", console: []string{"12", "solo", "a VM, no host link", "spin_wait", "note of the run"}},
 		{name: "no host, by looking", line: "", console: []string{"no host", "solo"}},
 		{name: "someone else's image", line: "guestinit.link=serial", files: map[string]string{}, host: []byte(goodSpec), notes: []string{}},
 		{name: "quiet", line: "guestinit.quiet", host: []byte("{}"), notes: []string{}},

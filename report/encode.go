@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"github.com/fxamacker/cbor/v2"
-	"github.com/klauspost/compress/zstd"
 )
 
 // The kinds of items on the wire; see the package comment.
@@ -43,7 +42,7 @@ type Trailer struct {
 // writer ends it: every later call returns the same. Not for concurrent use.
 type Encoder struct {
 	mode      cbor.EncMode
-	zw        *zstd.Encoder
+	zw        *packer
 	head      []byte
 	next      int // least kind that may come next; kindTrailer+1 after the trailer
 	workers   int
@@ -58,15 +57,7 @@ func NewEncoder(w io.Writer) (*Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up report encoder: %w", err)
 	}
-	zw, err := zstd.NewWriter(w,
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithLowerEncoderMem(true),
-		zstd.WithWindowSize(windowSize),
-		zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		return nil, fmt.Errorf("set up report encoder: %w", err)
-	}
-	return &Encoder{mode: mode, zw: zw, next: kindHeader}, nil
+	return &Encoder{mode: mode, zw: newPacker(w), next: kindHeader}, nil
 }
 
 // Header sends what is known of the run before its workers. It must be first,

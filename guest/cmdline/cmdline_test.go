@@ -114,7 +114,8 @@ func TestSpecRoundTrip(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(rng.Uint32())
 	}
-	for _, in := range [][]byte{[]byte("{}"), bytes.Repeat([]byte(`{"a":1}`), 1000), noise} {
+	object := append([]byte(`{"name":"`), bytes.Repeat([]byte("x"), plainSpec)...)
+	for _, in := range [][]byte{[]byte("{}"), object[:plainSpec], object[:plainSpec+1], []byte("[]"), bytes.Repeat([]byte(`{"a":1}`), 1000), noise} {
 		s, err := EncodeSpec(in)
 		if err != nil {
 			t.Fatal(err)
@@ -130,12 +131,21 @@ func TestSpecRoundTrip(t *testing.T) {
 	}
 }
 
+// A short spec stands there as it is, so that the guest need not unpack it.
+func TestShortSpecIsPlain(t *testing.T) {
+	const spec = `{"version":1}`
+	s, err := EncodeSpec([]byte(spec))
+	if err != nil || s != "eyJ2ZXJzaW9uIjoxfQ" {
+		t.Errorf("%q, %v", s, err)
+	}
+}
+
 func TestDecodeSpecErrors(t *testing.T) {
 	bomb, err := EncodeSpec(make([]byte, MaxSpec+1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	good, _ := EncodeSpec([]byte(`{"version":1}`))
+	good, _ := EncodeSpec(bytes.Repeat([]byte(`{"version":1}`), plainSpec))
 	empty, _ := EncodeSpec(nil)
 	rng := rand.New(rand.NewPCG(1, 2))
 	noise := make([]byte, 3000)

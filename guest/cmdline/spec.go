@@ -12,10 +12,17 @@ import (
 // MaxSpec is the largest spec, in bytes of JSON, that DecodeSpec accepts.
 const MaxSpec = 16 << 20
 
+// plainSpec is the largest spec, in bytes of JSON, that EncodeSpec does not
+// compress: to set up a decompressor costs a guest more than a longer line.
+const plainSpec = 512
+
 // EncodeSpec returns a spec, as JSON, in the form that stands on a command
-// line: zstd in unpadded base64url. Whether it fits there is the caller's to
-// see.
+// line: unpadded base64url of the JSON or, where that is long or not an object,
+// of its zstd. Whether it fits there is the caller's to see.
 func EncodeSpec(json []byte) (string, error) {
+	if len(json) <= plainSpec && isPlain(json) {
+		return base64.RawURLEncoding.EncodeToString(json), nil
+	}
 	w, err := zstd.NewWriter(nil,
 		zstd.WithEncoderConcurrency(1),
 		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
@@ -34,6 +41,12 @@ func DecodeSpec(s string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w%s", KeySpec, err, cutOff(s))
 	}
+	if isPlain(packed) {
+		if len(packed) > MaxSpec {
+			return nil, fmt.Errorf("decode %s: %d bytes exceed %d", KeySpec, len(packed), MaxSpec)
+		}
+		return packed, nil
+	}
 	r, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1),
 		zstd.WithDecoderLowmem(true),
@@ -51,6 +64,9 @@ func DecodeSpec(s string) ([]byte, error) {
 	}
 	return json, nil
 }
+
+// isPlain tells a JSON object, which zstd never begins like, from zstd.
+func isPlain(b []byte) bool { return len(b) > 0 && b[0] == '{' }
 
 // cutOff is a hint at what becomes of long command lines.
 func cutOff(s string) string {
