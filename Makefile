@@ -9,26 +9,37 @@ LDFLAGS := -s -w -X github.com/guestinit/guestinit/internal/firstline.Release=$(
 # Workers run outside the Go runtime; cgo has no part in any of it.
 export CGO_ENABLED := 0
 
+# What the tests and the image script run. Nothing is left out for want of a tool.
+TOOLS := qemu-system-x86_64 cpio lz4 readelf shellcheck socat xz zstd
+
 .DEFAULT_GOAL := help
+# Two targets that install Debian packages at once would meet at apt's lock.
+.NOTPARALLEL:
 
 ##@ First steps
 
 .PHONY: demo
-demo: build deps kernel-any ## boot a real kernel and run examples/quickstart.yaml there
-	$(BIN) run examples/quickstart.yaml
+demo: build deps ## boot a real kernel and run examples/quickstart.yaml there
+	@kernel=$${GUESTINIT_KERNEL:-$$($(BIN) kernel fetch)} && \
+	echo '$(BIN) run examples/quickstart.yaml' && \
+	$(BIN) run --kernel "$$kernel" examples/quickstart.yaml
 
 .PHONY: test
-test: check deps kernels ## all checks and tests, boots of all three kernels included
+test: deps check kernels ## all checks and tests, boots of all three kernels included
 	$(GO) test -timeout 14m ./...
 
 ##@ Building
 
 .PHONY: build
-build: ## write the static binary to bin/guestinit
+build: go-version ## write the static binary to bin/guestinit
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/guestinit
 
+.PHONY: go-version
+go-version:
+	@scripts/check-go.sh $(GO)
+
 .PHONY: build-arm64
-build-arm64: ## compile and vet everything for arm64, assembly included
+build-arm64: go-version ## compile and vet everything for arm64, assembly included
 	GOARCH=arm64 $(GO) build ./...
 	GOARCH=arm64 $(GO) vet ./...
 
@@ -43,7 +54,7 @@ check: build build-arm64 ## format, vet, shell scripts, binary size, both archit
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt wants: $$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) mod verify >/dev/null
-	scripts/install-tools.sh shellcheck
+	scripts/install-tools.sh shellcheck readelf
 	shellcheck scripts/*.sh .ci/run
 	scripts/check-binary.sh $(BIN)
 
@@ -68,16 +79,12 @@ bench-boot: build deps kernels ## boots of guestinit against minimal C and Go pr
 ##@ What the tests need
 
 .PHONY: deps
-deps: ## install QEMU, cpio, compressors and shellcheck from Debian packages, if missing
-	scripts/install-tools.sh qemu-system-x86_64 cpio shellcheck xz zstd
+deps: ## install QEMU and the tools of the tests from Debian packages, if missing
+	scripts/install-tools.sh $(TOOLS)
 
 .PHONY: kernels
 kernels: build ## fetch the kernels of the tests into the user's cache, if missing
 	@for k in $(KERNELS); do $(BIN) kernel fetch $$k >/dev/null || exit; done
-
-.PHONY: kernel-any
-kernel-any: build
-	@test -n "$$GUESTINIT_KERNEL" || test -n "$$($(BIN) kernel list 2>/dev/null)" || $(BIN) kernel fetch
 
 .PHONY: help
 help: ## this list

@@ -10,6 +10,7 @@ set -euo pipefail
 package() { # the Debian package that has program $1
 	case $1 in
 	qemu-system-x86_64) echo qemu-system-x86 ;;
+	readelf) echo binutils ;;
 	xz) echo xz-utils ;;
 	*) echo "$1" ;;
 	esac

@@ -16,7 +16,8 @@
 #   FEATURE         serial or vsock; default: both
 #
 # It knows hard dependencies of modules only; `guestinit pack` also follows
-# soft ones. Needs GNU cpio, and xz or zstd for modules packed with them.
+# soft ones. Needs GNU cpio, xz or zstd for modules packed with them, and the
+# program of the compression.
 set -eu
 LC_ALL=C
 export LC_ALL
