@@ -215,7 +215,7 @@ func TestVMKernels(t *testing.T) {
 		t.Run(k.Release, func(t *testing.T) {
 			res := bootVM(t, k, vmCase{
 				args:    []string{"guestinit.link=serial guestinit.spec=link"},
-				console: []string{"guestinit: start test go", "guestinit: done status=0"},
+				console: []string{"guestinit: start devel go", "guestinit: done status=0"},
 			})
 			if res.err != nil || !res.out.Done() {
 				t.Fatalf("outcome %+v, error %v\n%s", res.out, res.err, res.console)
