@@ -137,7 +137,7 @@ func (h *Handle) endAll(grace time.Duration) {
 		if h.lives(m) {
 			m.timedOut = state(m.slab) != worker.StateCommitted
 			if m.proc < 0 {
-				endThread(int(m.slab.TID))
+				endThread(int(atomic.LoadUint32(&m.slab.LiveTID))) // the kernel's, which is there from the clone on
 			}
 		}
 	}
