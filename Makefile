@@ -26,7 +26,8 @@ demo: build deps ## boot a real kernel and run examples/quickstart.yaml there
 
 .PHONY: test
 test: deps check kernels ## all checks and tests, boots of all three kernels included
-	$(GO) test -timeout 14m ./...
+	# One package at a time: the real-time workers of one would starve the guests of another.
+	$(GO) test -p 1 -timeout 14m ./...
 
 ##@ Building
 
@@ -60,17 +61,21 @@ check: build build-arm64 ## format, vet, shell scripts, binary size, both archit
 
 .PHONY: check-all
 check-all: test ## everything, and the long matrix: 100 boots in a row, fuzzing
-	GUESTINIT_LONG=1 $(GO) test -timeout 60m -run 'Long' -v ./e2e
+	GUESTINIT_LONG=1 $(GO) test -timeout 60m -run 'Long' -v ./spawn ./e2e
 	scripts/fuzz.sh 30s
 
 ##@ Measuring
 
 .PHONY: bench
-bench: bench-spawn bench-boot ## all benchmarks, each side by side with what it is compared with
+bench: bench-spawn bench-stop bench-boot ## all benchmarks, each side by side with what it is compared with
 
 .PHONY: bench-spawn
 bench-spawn: build ## births of workers against a C program that forks and a Go program that re-executes itself
 	$(GO) run ./internal/bench/spawn
+
+.PHONY: bench-stop
+bench-stop: build ## how soon workers of every type stop, and crowds that leave the spawner no CPU
+	$(GO) run ./internal/bench/stop
 
 .PHONY: bench-boot
 bench-boot: build deps kernels ## boots of guestinit against minimal C and Go programs as /init, all three kernels
