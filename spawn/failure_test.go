@@ -309,15 +309,15 @@ func idleThreads(n int) {
 	wg.Wait()
 }
 
-// setLimit sets a soft limit.
+// setLimit sets a soft limit, to no more than the hard one.
 func setLimit(resource int, value uint64) error {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(resource, &lim); err != nil {
 		return err
 	}
-	lim.Cur = value
+	lim.Cur = min(value, lim.Max)
 	if resource == unix.RLIMIT_NOFILE {
-		lim.Max = value
+		lim.Max = lim.Cur
 	}
 	return unix.Setrlimit(resource, &lim)
 }

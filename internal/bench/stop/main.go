@@ -105,7 +105,7 @@ func cases(crowd int, names []string) []stopCase {
 	fifo := &spec.Sched{Policy: "fifo", Priority: 99}
 	return append(all,
 		stopCase{name: "a crowd of spinners", goal: crowdGoal, group: spec.Group{Workers: crowd, Work: spinner}},
-		stopCase{name: "fifo 99 spinners on every CPU", goal: crowdGoal, group: spec.Group{Workers: 2 * runtime.NumCPU(), Work: spinner, Sched: fifo}})
+		stopCase{name: "fifo 99 spinners on every CPU", goal: crowdGoal, group: spec.Group{Workers: runtime.NumCPU(), Work: spinner, Sched: fifo}})
 }
 
 // runTime is how long the workers run before the request.
