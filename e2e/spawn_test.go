@@ -48,7 +48,7 @@ func spawnInGuest(t *testing.T, line string) {
 		t.Fatalf("build the tests of spawn: %v\n%s", err, out)
 	}
 	console := bootInit(t, dir, init, "-test.v -test.timeout=9m")
-	if !strings.Contains(console, "spawn tests: exit 0") || longSkips.MatchString(console)  {
+	if !strings.Contains(console, "spawn tests: exit 0") || longSkips.MatchString(console) {
 		t.Errorf("the tests of spawn fail on %s:\n%s", line, console)
 	}
 }
