@@ -99,6 +99,7 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 	}
 	t := h.Timing()
 	run.DurationMs, run.CollectMs, run.StartSkewNs = ms(t.Run), ms(t.Collect), int64(t.StartSkew)
+	run.Spawner = h.Spawner()
 	run.Clocksource = clocksource() // it may have changed since the boot
 	res = Result{Run: run, Notes: append(h.Notes(), notes(s, workers)...)}
 	if t.Run < duration(s) {

@@ -124,6 +124,7 @@ func (h *Handle) collect() {
 	}
 	h.endAll(commitTimeout)
 	h.endedNs = monotonic()
+	h.settle()
 }
 
 // endAll waits until all workers have ended, at most grace, and ends those that

@@ -45,6 +45,8 @@ type Handle struct {
 	collected bool
 	closed    bool
 	cancelled bool // Run was told to stop early
+	outranked bool // the cloner's thread was put before workers of priority 99
+	spawner   string
 }
 
 // member is one worker as the spawner sees it.
@@ -80,8 +82,14 @@ type Timing struct {
 }
 
 // Spawner is the scheduling of the thread that starts and stops workers:
-// "fifo:99", "nice:-20", or "nice:N" where neither was permitted.
-func (h *Handle) Spawner() string { return h.cloner.policy }
+// "fifo:99", "nice:-20", or "nice:N" where neither was permitted. From Start on
+// it is "deadline:50ms/100ms" (runtime, period) where workers have priority 99.
+func (h *Handle) Spawner() string {
+	if h.spawner != "" {
+		return h.spawner
+	}
+	return h.cloner.policy
+}
 
 // WorkerPIDs lists what the workload is made of for the kernel: the pids of its
 // processes in order of birth, where a container counts once, or, in thread
@@ -120,9 +128,32 @@ func (h *Handle) open() {
 	if h.openedNs != 0 {
 		return
 	}
+	if h.rivals() {
+		h.outranked = true
+		h.spawner = h.cloner.outrank()
+	}
 	h.openedNs = monotonic()
 	atomic.StoreUint32(&h.arena.shared.Gate, 1)
 	futexWakeAll(&h.arena.shared.Gate)
+}
+
+// rivals tells whether workers may be as urgent as the cloner's thread.
+func (h *Handle) rivals() bool {
+	for i := range h.plans {
+		u := &h.plans[i].setup
+		if u.Steps&(1<<worker.StepSched) != 0 && u.Priority == 99 {
+			return true
+		}
+	}
+	return false
+}
+
+// settle gives the cloner's thread its usual priority back, on that thread.
+func (h *Handle) settle() {
+	if h.outranked {
+		h.outranked = false
+		h.cloner.settle()
+	}
 }
 
 // SetAffinity moves worker i (in report order) to the CPUs. It works before and
@@ -242,6 +273,7 @@ func (h *Handle) Close() error {
 		h.cloner.do(func() {
 			h.Kill()
 			h.endAll(0)
+			h.settle()
 		})
 	}
 	h.closed = true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,7 @@ type cloner struct {
 	calls    chan func()
 	policy   string // what scheduling it got: "fifo:99", "nice:-20" or "nice:N"
 	baseNice int    // nice of the process, which workers inherit
+	outranks int    // handles whose workers need outrank
 }
 
 // theCloner starts the thread on first use; there is one per process because
@@ -48,6 +50,40 @@ func (c *cloner) do(f func()) {
 	<-done
 }
 
+// dlRuntime and dlPeriod are what outrank reserves: half of one CPU.
+const (
+	dlRuntime = 50 * time.Millisecond
+	dlPeriod  = 100 * time.Millisecond
+)
+
+// outrank puts the calling thread, which is the cloner's, before workers of real-
+// time priority 99 too: they would never give up the CPU to an equal. Only
+// SCHED_DEADLINE comes before them. It returns what scheduling the thread has.
+func (c *cloner) outrank() string {
+	if c.outranks++; c.outranks == 1 && c.policy == fifo99 {
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_DEADLINE, Flags: unix.SCHED_FLAG_RESET_ON_FORK,
+			Runtime: uint64(dlRuntime), Deadline: uint64(dlPeriod), Period: uint64(dlPeriod)}
+		if unix.SchedSetAttr(0, &attr, 0) == nil {
+			return fmt.Sprintf("deadline:%v/%v", dlRuntime, dlPeriod)
+		}
+	}
+	return c.policy
+}
+
+// settle ends what outrank began.
+func (c *cloner) settle() {
+	if c.outranks--; c.outranks == 0 && c.policy == fifo99 {
+		setFIFO99()
+	}
+}
+
+const fifo99 = "fifo:99"
+
+func setFIFO99() error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 99, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	return unix.SchedSetAttr(0, &attr, 0)
+}
+
 // raisePriority puts the calling thread before the workers it must stop:
 // SCHED_FIFO 99 where it may, else nice −20, else what it has. Children do not
 // inherit either.
@@ -56,11 +92,10 @@ func raisePriority() (baseNice int, policy string) {
 	if raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil {
 		baseNice = 20 - raw
 	}
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 99, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
-	if unix.SchedSetAttr(0, &attr, 0) == nil {
-		return baseNice, "fifo:99"
+	if setFIFO99() == nil {
+		return baseNice, fifo99
 	}
-	attr = unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -20, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -20, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
 	if unix.SchedSetAttr(0, &attr, 0) == nil {
 		return baseNice, "nice:-20"
 	}
