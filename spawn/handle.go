@@ -272,7 +272,12 @@ func (h *Handle) Close() error {
 	if !h.collected {
 		h.cloner.do(func() {
 			h.Kill()
-			h.endAll(0)
+			grace := time.Duration(0)
+			if h.stacks != nil { // a thread that is ended by force could leave a descriptor open
+				h.open()
+				grace = commitTimeout
+			}
+			h.endAll(grace)
 			h.settle()
 		})
 	}

@@ -30,10 +30,10 @@ func TestPhasesAddUp(t *testing.T) {
 			h.Start()
 			waitRunning(t, h)
 			for _, epoch := range []uint32{1, BetweenPhases, 2} {
-				time.Sleep(150 * time.Millisecond)
+				time.Sleep(300 * time.Millisecond)
 				h.SetPhase(epoch)
 			}
-			time.Sleep(150 * time.Millisecond)
+			time.Sleep(300 * time.Millisecond)
 			for _, r := range collect(t, h) {
 				checkPhases(t, &r)
 			}

@@ -48,7 +48,13 @@ func faultInjection(s *Slab) {
 	}
 }
 
+// raise sends a signal to the worker. One to a thread would hit all of the
+// spawner, so a thread only notes that it may not.
 func (s *Slab) raise(sig unix.Signal) {
+	if s.Mode == ModeThread {
+		s.soft(unix.EPERM)
+		return
+	}
 	bare.Syscall3(unix.SYS_TKILL, uintptr(s.TID), uintptr(sig), 0)
 }
 
