@@ -49,6 +49,15 @@ func Validate(s *spec.Spec) error {
 	return w.Validate()
 }
 
+// Parse reads a spec and checks it as Validate does. name is the file's; every
+// error has the line, column and path of what is wrong.
+func Parse(data []byte, name string) (*spec.Spec, error) {
+	return spec.ParseChecked(data, name, func(s *spec.Spec) error {
+		w := workload(s, false)
+		return w.Validate()
+	})
+}
+
 // GroupInfos is what a report says of the groups of a spec.
 func GroupInfos(s *spec.Spec) []report.GroupInfo {
 	infos := make([]report.GroupInfo, len(s.Groups))

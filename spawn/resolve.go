@@ -29,23 +29,23 @@ func resolveAffinity(u *worker.Setup, a *spec.Affinity) error {
 	if r := a.RandomSubset; r != nil {
 		switch {
 		case len(a.Exact) > 0:
-			return fmt.Errorf("affinity: exact and random_subset are both set; use one")
+			return spec.At("affinity", fmt.Errorf("exact and random_subset are both set; use one"))
 		case len(r.From) == 0:
-			return fmt.Errorf("affinity.random_subset.from: empty CPU set; name the CPUs to draw from")
+			return spec.At("affinity.random_subset.from", fmt.Errorf("empty CPU set; name the CPUs to draw from"))
 		case r.Count <= 0:
-			return fmt.Errorf("affinity.random_subset.count: %d; use 1 to %d", r.Count, len(r.From))
+			return spec.At("affinity.random_subset.count", fmt.Errorf("%d; use 1 to %d", r.Count, len(r.From)))
 		}
 		var probe worker.CPUMask
 		if err := setMask(&probe, r.From); err != nil {
-			return fmt.Errorf("affinity.random_subset.from: %w", err)
+			return spec.At("affinity.random_subset.from", err)
 		}
 		return nil
 	}
 	if len(a.Exact) == 0 {
-		return fmt.Errorf("affinity.exact: empty CPU set; use inherit for no affinity")
+		return spec.At("affinity.exact", fmt.Errorf("empty CPU set; use inherit for no affinity"))
 	}
 	if err := setMask(&u.Affinity, a.Exact); err != nil {
-		return fmt.Errorf("affinity.exact: %w", err)
+		return spec.At("affinity.exact", err)
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ const minDLRuntime = 1024 * time.Nanosecond
 func resolveSched(u *worker.Setup, s *spec.Sched) error {
 	policy, ok := lookUp(policies, s.Policy)
 	if !ok {
-		return fmt.Errorf("sched.policy: unknown policy %q; use one of %s", s.Policy, names(policies))
+		return spec.At("sched.policy", fmt.Errorf("unknown policy %q; use one of %s", s.Policy, names(policies)))
 	}
 	u.Policy = uint32(policy)
 	switch u.Policy {
@@ -104,13 +104,13 @@ func resolveSched(u *worker.Setup, s *spec.Sched) error {
 func resolveDeadline(u *worker.Setup, runtime, deadline, period time.Duration) error {
 	switch {
 	case deadline <= 0:
-		return fmt.Errorf("sched.deadline: %v; must be above 0", deadline)
+		return spec.At("sched.deadline", fmt.Errorf("%v; must be above 0", deadline))
 	case runtime < minDLRuntime:
-		return fmt.Errorf("sched.runtime: %v; the kernel wants at least %v", runtime, minDLRuntime)
+		return spec.At("sched.runtime", fmt.Errorf("%v; the kernel wants at least %v", runtime, minDLRuntime))
 	case runtime > deadline:
-		return fmt.Errorf("sched.runtime: %v is longer than the deadline %v", runtime, deadline)
+		return spec.At("sched.runtime", fmt.Errorf("%v is longer than the deadline %v", runtime, deadline))
 	case period != 0 && deadline > period:
-		return fmt.Errorf("sched.deadline: %v is longer than the period %v", deadline, period)
+		return spec.At("sched.deadline", fmt.Errorf("%v is longer than the period %v", deadline, period))
 	}
 	u.DLRuntimeNs, u.DLDeadlineNs, u.DLPeriodNs = uint64(runtime), uint64(deadline), uint64(period)
 	return nil
@@ -130,24 +130,24 @@ func resolveMemPolicy(u *worker.Setup, m *spec.MemPolicy) error {
 	mode, ok := lookUp(memModes, m.Mode)
 	switch {
 	case !ok:
-		return fmt.Errorf("mem_policy.mode: unknown mode %q; use one of %s", m.Mode, names(memModes))
+		return spec.At("mem_policy.mode", fmt.Errorf("unknown mode %q; use one of %s", m.Mode, names(memModes)))
 	case mode == unix.MPOL_LOCAL && len(m.Nodes) > 0:
-		return fmt.Errorf("mem_policy.nodes: local takes none")
+		return spec.At("mem_policy.nodes", fmt.Errorf("local takes none"))
 	case mode != unix.MPOL_LOCAL && len(m.Nodes) == 0:
-		return fmt.Errorf("mem_policy.nodes: empty; %s needs at least one node", m.Mode)
+		return spec.At("mem_policy.nodes", fmt.Errorf("empty; %s needs at least one node", m.Mode))
 	}
 	u.MemMode = mode
 	for _, name := range m.Flags {
 		f, ok := lookUp(memFlags, name)
 		if !ok {
-			return fmt.Errorf("mem_policy.flags: unknown flag %q; use one of %s", name, names(memFlags))
+			return spec.At("mem_policy.flags", fmt.Errorf("unknown flag %q; use one of %s", name, names(memFlags)))
 		}
 		u.MemMode |= f
 	}
 	highest := -1
 	for _, node := range m.Nodes {
 		if node < 0 || node >= bare.MaxNodes {
-			return fmt.Errorf("mem_policy.nodes: node %d is out of range, use 0 to %d", node, bare.MaxNodes-1)
+			return spec.At("mem_policy.nodes", fmt.Errorf("node %d is out of range, use 0 to %d", node, bare.MaxNodes-1))
 		}
 		u.MemNodes[node/64] |= 1 << (node % 64)
 		highest = max(highest, node)

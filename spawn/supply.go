@@ -212,7 +212,7 @@ func refused(t *worker.Type, mode string) error {
 		reason = t.RefuseContainer
 	}
 	if reason != "" {
-		return fmt.Errorf("type: %s is refused in mode %s: %s", t.Name, modeName(mode), reason)
+		return fmt.Errorf("%s is refused in mode %s: %s", t.Name, modeName(mode), reason)
 	}
 	return nil
 }

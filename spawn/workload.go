@@ -76,7 +76,7 @@ func (w *Workload) admit() ([]groupPlan, error) {
 		g := &w.Groups[i]
 		total += max(g.Workers, 0)
 		if err := plans[i].admit(g, w.CloneMode); err != nil {
-			errs = append(errs, prefixed(fmt.Sprintf("groups[%d].", i), err))
+			errs = append(errs, spec.At(fmt.Sprintf("groups[%d]", i), err))
 		}
 	}
 	if total > maxWorkers {
@@ -85,23 +85,11 @@ func (w *Workload) admit() ([]groupPlan, error) {
 	return plans, errors.Join(errs...)
 }
 
-// prefixed puts a path before each line of a joined error.
-func prefixed(path string, err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var errs []error
-		for _, e := range joined.Unwrap() {
-			errs = append(errs, prefixed(path, e))
-		}
-		return errors.Join(errs...)
-	}
-	return fmt.Errorf("%s%w", path, err)
-}
-
 func (p *groupPlan) admit(g *spec.Group, mode string) error {
 	p.group = g
 	if g.Pcomm != "" {
 		if mode == Thread {
-			return fmt.Errorf("pcomm: %q: a container is a process, and clone_mode is thread; use fork", g.Pcomm)
+			return spec.At("pcomm", fmt.Errorf("%q: a container is a process, and clone_mode is thread; use fork", g.Pcomm))
 		}
 		if err := checkName("pcomm", g.Pcomm); err != nil {
 			return err
@@ -110,20 +98,20 @@ func (p *groupPlan) admit(g *spec.Group, mode string) error {
 	}
 	work, err := worker.Parse(g.Work)
 	if err != nil {
-		return fmt.Errorf("work.%w", err)
+		return spec.At("work", err)
 	}
 	if err := refused(work.Type, mode); err != nil {
-		return fmt.Errorf("work.%w", err)
+		return spec.At("work.type", err)
 	}
 	p.work = work
 	size := work.GroupSize()
 	var errs []error
 	if size > 1 && (g.Workers <= 0 || g.Workers%size != 0) {
-		errs = append(errs, fmt.Errorf("workers: %d is no multiple of %d, the group size of %s; use %d",
-			g.Workers, size, work.Type.Name, max((g.Workers+size-1)/size, 1)*size))
+		errs = append(errs, spec.At("workers", fmt.Errorf("%d is no multiple of %d, the group size of %s; use %d",
+			g.Workers, size, work.Type.Name, max((g.Workers+size-1)/size, 1)*size)))
 	}
 	if g.Workers < 0 {
-		errs = append(errs, fmt.Errorf("workers: %d is negative", g.Workers))
+		errs = append(errs, spec.At("workers", fmt.Errorf("%d is negative", g.Workers)))
 	}
 	return errors.Join(append(errs, p.resolve(g))...)
 }
@@ -175,7 +163,7 @@ func (p *groupPlan) resolve(g *spec.Group) error {
 
 func inRange(field string, v, lo, hi int) error {
 	if v < lo || v > hi {
-		return fmt.Errorf("%s: %d is out of range, use %d to %d", field, v, lo, hi)
+		return spec.At(field, fmt.Errorf("%d is out of range, use %d to %d", v, lo, hi))
 	}
 	return nil
 }
@@ -183,7 +171,7 @@ func inRange(field string, v, lo, hi int) error {
 // checkName checks a name that PR_SET_NAME is to set.
 func checkName(field, name string) error {
 	if len(name) > 15 || strings.IndexByte(name, 0) >= 0 {
-		return fmt.Errorf("%s: %q must be 1 to 15 bytes without NUL", field, name)
+		return spec.At(field, fmt.Errorf("%q must be 1 to 15 bytes without NUL", name))
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ type field struct {
 }
 
 func (d *decoder) errorf(n *node, path, format string, args ...any) {
-	d.errs = append(d.errs, &Error{d.name, n.line, n.col, path, fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, &Error{Name: d.name, Line: n.line, Col: n.col, Path: path, Msg: fmt.Sprintf(format, args...)})
 	d.broken[path] = true
 }
 
@@ -273,7 +273,9 @@ func (d *decoder) param(n *node, path string) (v any, ok bool) {
 	case kindList:
 		list := make([]any, 0, len(n.items))
 		for i, item := range n.items {
-			if v, ok = d.param(item, fmt.Sprintf("%s[%d]", path, i)); !ok {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			d.at[at] = item
+			if v, ok = d.param(item, at); !ok {
 				return nil, false
 			}
 			list = append(list, v)
@@ -282,6 +284,7 @@ func (d *decoder) param(n *node, path string) (v any, ok bool) {
 	case kindObject:
 		object := make(map[string]any, len(n.members))
 		for _, m := range n.members {
+			d.at[join(path, m.key)] = m.value
 			if v, ok = d.param(m.value, join(path, m.key)); !ok {
 				return nil, false
 			}

@@ -20,6 +20,8 @@ type Error struct {
 	Col  int    // from 1, in characters
 	Path string // of the field, "groups[1].affinity.exact"; "" for the whole
 	Msg  string // what is wrong, and the remedy
+
+	cause error
 }
 
 // Error is "NAME:LINE:COL: PATH: MSG", without what is not known.
@@ -28,11 +30,42 @@ func (e *Error) Error() string {
 	if e.Line > 0 {
 		s += fmt.Sprintf(":%d:%d", e.Line, e.Col)
 	}
-	if e.Path != "" {
-		s += ": " + e.Path
+	for _, part := range []string{e.Path, e.Msg} {
+		if s != "" && part != "" {
+			s += ": "
+		}
+		s += part
 	}
-	return s + ": " + e.Msg
+	return s
 }
+
+// At is an error of the field of a path, or of one below it if err is an *Error
+// already. Errors that are joined stay so, each with its own path.
+func At(path string, err error) error {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *Error:
+		below := *e
+		switch {
+		case e.Path == "" || path == "" || e.Path[0] == '[':
+			below.Path = path + e.Path
+		default:
+			below.Path = path + "." + e.Path
+		}
+		return &below
+	case interface{ Unwrap() []error }:
+		var errs []error
+		for _, one := range e.Unwrap() {
+			errs = append(errs, At(path, one))
+		}
+		return errors.Join(errs...)
+	}
+	return &Error{Path: path, Msg: err.Error(), cause: err}
+}
+
+// Unwrap is the error that At was given, if it was none of this package.
+func (e *Error) Unwrap() error { return e.cause }
 
 // joinErrors is errs as one error, or nil: in the order of the text, and not more
 // than a reader can use.

@@ -18,15 +18,19 @@ const (
 // Parse reads a spec in YAML or JSON: JSON if it starts as a JSON object does. It
 // fills in the defaults and validates. name is the file's, for errors; they are
 // joined, each an *Error with position and path, at most 20.
-func Parse(data []byte, name string) (*Spec, error) {
-	return parse(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), name, looksLikeJSON(data))
+func Parse(data []byte, name string) (*Spec, error) { return ParseChecked(data, name, nil) }
+
+// ParseChecked is Parse with a further check, which is made if nothing else is
+// wrong. An *Error of it, alone or joined, gets the position of its path.
+func ParseChecked(data []byte, name string, check func(*Spec) error) (*Spec, error) {
+	return parse(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), name, looksLikeJSON(data), check)
 }
 
 // ParseJSON reads a spec in JSON, as (*Spec).JSON writes it, with the checks of
 // Parse.
-func ParseJSON(data []byte) (*Spec, error) { return parse(data, "spec", true) }
+func ParseJSON(data []byte) (*Spec, error) { return parse(data, "spec", true, nil) }
 
-func parse(data []byte, name string, isJSON bool) (*Spec, error) {
+func parse(data []byte, name string, isJSON bool, check func(*Spec) error) (*Spec, error) {
 	read, limit := readYAML, MaxYAMLSize
 	if isJSON {
 		read, limit = readJSON, MaxSize
@@ -51,6 +55,9 @@ func parse(data []byte, name string, isJSON bool) (*Spec, error) {
 	d.spec(root, s)
 	s.SetDefaults()
 	d.validate(s)
+	if check != nil && len(d.errs) == 0 {
+		d.locate(check(s))
+	}
 	if len(d.errs) > 0 {
 		return nil, joinErrors(d.errs)
 	}
@@ -77,6 +84,24 @@ func (d *decoder) validate(s *Spec) {
 		e.Name = d.name
 		e.Line, e.Col = d.position(e.Path)
 		d.errs = append(d.errs, e)
+	}
+}
+
+// locate adds the errors of a check, with the positions of their paths.
+func (d *decoder) locate(err error) {
+	switch e := err.(type) {
+	case nil:
+	case *Error:
+		at := *e
+		at.Name = d.name
+		at.Line, at.Col = d.position(e.Path)
+		d.errs = append(d.errs, &at)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			d.locate(one)
+		}
+	default:
+		d.errs = append(d.errs, &Error{Name: d.name, Msg: err.Error(), cause: err})
 	}
 }
 

@@ -385,3 +385,26 @@ func FuzzCPUList(f *testing.F) {
 		}
 	})
 }
+
+// TestCheckedPositions gives errors of a further check the position of their
+// path, or of what is around it.
+func TestCheckedPositions(t *testing.T) {
+	const text = "version: 1\ngroups:\n- workers: 1\n  work:\n    type: x\n    list: [{a: 1}, {b: 2}]\n"
+	plain := errors.New("plain")
+	_, err := ParseChecked([]byte(text), "f", func(s *Spec) error {
+		return At("groups[0].work", errors.Join(At("list", At("[1]", At("b", plain))), At("gone", errors.New("is missing")), errors.New("all of it")))
+	})
+	want := "f:5:5: groups[0].work.gone: is missing\nf:5:5: groups[0].work: all of it\nf:6:24: groups[0].work.list[1].b: plain"
+	if err == nil || err.Error() != want || !errors.Is(err, plain) {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	if _, err := ParseChecked([]byte("version: 1"), "f", func(*Spec) error { panic("called") }); err == nil {
+		t.Error("a spec without groups passes")
+	}
+	if _, err := ParseChecked([]byte(text), "f", func(*Spec) error { return plain }); err == nil || err.Error() != "f: plain" {
+		t.Errorf("an error without a path: %v", err)
+	}
+	if At("a", nil) != nil {
+		t.Error("At makes an error of nothing")
+	}
+}

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -15,7 +17,8 @@ type Instance struct {
 	Type   *Type
 	Index  int // in Types
 	Values [MaxParams]uint64
-	Texts  [MaxParams]string // of the parameters of kind Text
+	Texts  [MaxParams]string   // of the parameters of kind Text
+	Lists  [MaxParams][]string // of the parameters of kinds Texts and Pairs
 }
 
 // Wakes tells whether the worker at a position of its set records wake latencies.
@@ -53,39 +56,43 @@ func Names() []string {
 }
 
 // Parse turns a spec's work into an instance: known type, known parameters, each
-// within its range, defaults for the others. Errors name the parameter and the
-// nearest right name.
+// within its range, defaults for the others. The errors are joined, each an
+// *spec.Error with the path of its parameter, and say the nearest right name.
 func Parse(w spec.Work) (*Instance, error) {
 	index := slices.IndexFunc(Types, func(t Type) bool { return t.Name == w.Type })
 	if index < 0 {
-		return nil, fmt.Errorf("type: unknown work type %q%s; `guestinit types` lists them", w.Type, didYouMean(w.Type, Names()))
+		return nil, spec.At("type", fmt.Errorf("unknown work type %q%s; `guestinit types` lists them", w.Type, didYouMean(w.Type, Names())))
 	}
 	t := &Types[index]
 	in := &Instance{Type: t, Index: index}
 	names := make([]string, len(t.Params))
+	var errs []error
 	for i := range t.Params {
-		names[i] = t.Params[i].Name
-		in.setDefault(i, &t.Params[i])
-	}
-	keys := make([]string, 0, len(w.Params))
-	for key := range w.Params {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		i := slices.Index(names, key)
-		if i < 0 {
-			return nil, fmt.Errorf("%s: unknown parameter of %s%s", key, t.Name, accepts(key, names))
+		p := &t.Params[i]
+		names[i] = p.Name
+		in.setDefault(i, p)
+		if _, given := w.Params[p.Name]; p.Required && !given {
+			errs = append(errs, spec.At(p.Name, fmt.Errorf("is missing; %s wants %s", t.Name, p.Summary)))
 		}
-		if err := in.set(i, w.Params[key]); err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(w.Params)) {
+		if i := slices.Index(names, key); i < 0 {
+			errs = append(errs, spec.At(key, fmt.Errorf("unknown parameter of %s%s", t.Name, accepts(key, names))))
+		} else if err := in.set(i, w.Params[key]); err != nil {
+			errs = append(errs, spec.At(key, err))
 		}
+	}
+	if len(errs) == 0 && t.check != nil {
+		errs = append(errs, t.check(in))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return in, nil
 }
 
 func (in *Instance) setDefault(i int, p *Param) {
-	in.Values[i] = p.Default
+	in.Values[i], in.Texts[i] = p.Default, p.Text
 	if p.Kind == Phases {
 		in.Values[i] = uint64(len(p.Phases))
 		copy(in.Values[i+1:], p.Phases)
@@ -98,6 +105,10 @@ func (in *Instance) set(i int, v any) (err error) {
 	switch p.Kind {
 	case Text:
 		in.Texts[i], err = parseText(v)
+	case Texts:
+		in.Lists[i], err = p.parseTexts(v)
+	case Pairs:
+		in.Lists[i], err = p.parsePairs(v)
 	case Phases:
 		var phases []uint64
 		if phases, err = p.parsePhases(v); err == nil {
@@ -170,7 +181,7 @@ func (p *Param) Format(n uint64) string {
 		return fmt.Sprint(n != 0)
 	case p.Kind == Nodes:
 		return formatNodes(n)
-	case p.Kind == Text:
+	case p.Kind == Text, p.Kind == Texts, p.Kind == Pairs:
 		return ""
 	}
 	return fmt.Sprint(n)

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,8 +44,8 @@ func TestTableIsSound(t *testing.T) {
 		if n := highest.RegionBytes(); n > 1<<20 {
 			t.Errorf("%s: a region has %d bytes at the most", typ.Name, n)
 		}
-		if _, err := Parse(spec.Work{Type: typ.Name}); err != nil {
-			t.Errorf("%s does not run with its defaults: %v", typ.Name, err)
+		if _, err := Parse(spec.Work{Type: typ.Name}); (err != nil) != typ.NeedsParams() {
+			t.Errorf("%s with its defaults: %v", typ.Name, err)
 		}
 	}
 }
@@ -51,7 +53,7 @@ func TestTableIsSound(t *testing.T) {
 func checkParam(t *testing.T, typ *Type, p *Param, index int) {
 	t.Helper()
 	switch p.Kind {
-	case Text:
+	case Text, Texts, Pairs:
 		return
 	case Phases:
 		if len(p.Phases) == 0 || len(p.Phases) > MaxPhases || index+1+MaxPhases > MaxParams {
@@ -98,6 +100,10 @@ func TestRefusedParams(t *testing.T) {
 				bad = append(bad, 1, "true")
 			case p.Kind == Nodes:
 				bad = append(bad, "64", "x", -1)
+			case p.Kind == Texts:
+				bad = append(bad[1:], 1, []any{"a", 1}, []any{}, make([]any, p.Max+1), []any{strings.Repeat("a", maxText+1)}, slices.Repeat([]any{strings.Repeat("a", maxText)}, 65))
+			case p.Kind == Pairs:
+				bad = []any{1, "a", []any{"A=b"}, map[string]any{"": "a"}, map[string]any{"a=b": "c"}, map[string]any{"a": 1}}
 			case p.Kind == Text:
 				bad = append(bad, 1, "a\x00b", strings.Repeat("a", maxText+1))
 			}
@@ -109,7 +115,7 @@ func TestRefusedParams(t *testing.T) {
 			}
 			for _, v := range bad {
 				_, err := Parse(spec.Work{Type: Types[i].Name, Params: map[string]any{p.Name: v}})
-				if err == nil || !strings.HasPrefix(err.Error(), p.Name+": ") {
+				if e := new(spec.Error); !errors.As(err, &e) || e.Path != p.Name && !strings.HasPrefix(e.Path, p.Name+"[") {
 					t.Errorf("%s.%s = %v: %v", Types[i].Name, p.Name, v, err)
 				}
 			}

@@ -1,6 +1,9 @@
 package worker
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Type is one work type.
 type Type struct {
@@ -30,7 +33,13 @@ type Type struct {
 	// Why a way to be born is refused, and what to use; empty where it is not.
 	RefuseFork, RefuseThread, RefuseContainer string
 
-	loop func(*Slab)
+	check func(in *Instance) error // what ranges alone do not say; nil for nothing
+	loop  func(*Slab)
+}
+
+// NeedsParams tells whether the type has a parameter without a default.
+func (t *Type) NeedsParams() bool {
+	return slices.ContainsFunc(t.Params, func(p Param) bool { return p.Required })
 }
 
 // Resource is what the spawner makes for the workers of a group, before birth,
@@ -49,10 +58,11 @@ const (
 	EventPoll             // an eventfd and an epoll instance that watches it per set
 	CgroupLeaves          // empty cgroups that all workers share
 	CgroupTarget          // a cgroup that all workers share
+	ExecProgram           // a Program, its standard input and a pipe for each of its outputs
 )
 
 var resourceNames = [...]string{"", "shared memory", "pipes", "pipes", "backing file", "scratch file", "node table",
-	"eventfd and epoll instance", "cgroups", "cgroup"}
+	"eventfd and epoll instance", "cgroups", "cgroup", "pipes for its outputs"}
 
 // String is the resource's name in listings; none is empty.
 func (r Resource) String() string { return resourceNames[r] }
@@ -61,8 +71,8 @@ func (r Resource) String() string { return resourceNames[r] }
 type Kind int
 
 // The kinds. Every value is a uint64 in the slab: a count, nanoseconds, an
-// index, a bit mask. Phases takes several slots; Text takes none, the spawner
-// resolves it.
+// index, a bit mask. Phases takes several slots; Text, Texts and Pairs take
+// none, the spawner resolves them.
 const (
 	Count Kind = iota
 	Duration
@@ -71,9 +81,11 @@ const (
 	Nodes  // a bit per NUMA node
 	Text   // a path or a name; Instance.Texts has it
 	Phases // of sequence: their number, then each; the last parameter of its type
+	Texts  // a list of texts, Max at most; Instance.Lists has it
+	Pairs  // texts by name, Max at most; Instance.Lists has them as NAME=TEXT
 )
 
-var kindNames = [...]string{"count", "duration", "enum", "bool", "nodes", "text", "phases"}
+var kindNames = [...]string{"count", "duration", "enum", "bool", "nodes", "text", "phases", "list of texts", "texts by name"}
 
 // String is the kind's name in listings.
 func (k Kind) String() string { return kindNames[k] }
@@ -81,14 +93,16 @@ func (k Kind) String() string { return kindNames[k] }
 // Param is one parameter of a work type. Default, Min and Max are counts or
 // nanoseconds.
 type Param struct {
-	Name    string
-	Kind    Kind
-	Default uint64
-	Min     uint64
-	Max     uint64
-	Values  []string // of Enum
-	Phases  []uint64 // the default of Phases
-	Summary string
+	Name     string
+	Kind     Kind
+	Default  uint64
+	Min      uint64
+	Max      uint64
+	Values   []string // of Enum
+	Phases   []uint64 // the default of Phases
+	Text     string   // the default of Text
+	Required bool     // there is no default
+	Summary  string
 }
 
 const (

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,7 +85,7 @@ func (p *Param) parsePhases(v any) ([]uint64, error) {
 	for i, item := range list {
 		phase, err := p.parsePhase(item)
 		if err != nil {
-			return nil, fmt.Errorf("[%d]: %w", i, err)
+			return nil, spec.At(fmt.Sprintf("[%d]", i), err)
 		}
 		phases[i] = phase
 	}
@@ -103,11 +104,11 @@ func (p *Param) parsePhase(v any) (uint64, error) {
 		}
 		ns, err := parseDuration(value)
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", name, err)
+			return 0, spec.At(name, err)
 		}
 		span := Param{Kind: Duration}
 		if ns < p.Min || ns > p.Max {
-			return 0, fmt.Errorf("%s: %s is out of range, use %s to %s", name, span.Format(ns), span.Format(p.Min), span.Format(p.Max))
+			return 0, spec.At(name, fmt.Errorf("%s is out of range, use %s to %s", span.Format(ns), span.Format(p.Min), span.Format(p.Max)))
 		}
 		return packPhase(what, ns), nil
 	}
@@ -116,7 +117,11 @@ func (p *Param) parsePhase(v any) (uint64, error) {
 
 // DefaultText writes the default of the parameter as a spec would.
 func (p *Param) DefaultText() string {
-	if p.Kind != Phases {
+	switch p.Kind {
+	case Phases:
+	case Text:
+		return p.Text
+	default:
 		return p.Format(p.Default)
 	}
 	parts := make([]string, len(p.Phases))
@@ -126,4 +131,57 @@ func (p *Param) DefaultText() string {
 		parts[i] = fmt.Sprintf("{%s: %s}", p.Values[what], span.Format(ns))
 	}
 	return "[" + strings.Join(parts, ", ") + "]"
+}
+
+// maxTexts bounds a parameter of kind Texts or Pairs, in bytes together.
+const maxTexts = 64 << 10
+
+// parseTexts reads a list of texts, or one text.
+func (p *Param) parseTexts(v any) ([]string, error) {
+	list, ok := v.([]any)
+	if text, one := v.(string); one {
+		list, ok = []any{text}, true
+	}
+	if !ok || uint64(len(list)) < p.Min || uint64(len(list)) > p.Max {
+		return nil, fmt.Errorf("%v is no list of %d to %d texts, write it as [one, \"2\"]", v, p.Min, p.Max)
+	}
+	texts := make([]string, len(list))
+	for i, item := range list {
+		var err error
+		if texts[i], err = parseText(item); err != nil {
+			return nil, spec.At(fmt.Sprintf("[%d]", i), err)
+		}
+	}
+	return texts, checkLength(texts)
+}
+
+// parsePairs reads texts by name, as the environment of a program has them.
+func (p *Param) parsePairs(v any) ([]string, error) {
+	object, ok := v.(map[string]any)
+	if !ok || uint64(len(object)) > p.Max {
+		return nil, fmt.Errorf("%v is no object of at most %d texts by name, write it as {NAME: text}", v, p.Max)
+	}
+	pairs := make([]string, 0, len(object))
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return nil, fmt.Errorf("%q is no name of a variable", name)
+		}
+		text, err := parseText(object[name])
+		if err != nil {
+			return nil, spec.At(name, err)
+		}
+		pairs = append(pairs, name+"="+text)
+	}
+	return pairs, checkLength(pairs)
+}
+
+func checkLength(texts []string) error {
+	n := 0
+	for _, t := range texts {
+		n += len(t) + 1
+	}
+	if n > maxTexts {
+		return fmt.Errorf("%d bytes together are too many, the limit is %d", n, maxTexts)
+	}
+	return nil
 }

@@ -34,27 +34,7 @@ func readSpec(args []string, stdin io.Reader) (*spec.Spec, error) {
 			return nil, fmt.Errorf("read spec: %w", err)
 		}
 	}
-	s, err := spec.Parse(data, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := scenario.Validate(s); err != nil {
-		return nil, named(name, err)
-	}
-	return s, nil
-}
-
-// named puts the name of the spec before every line of a joined error.
-func named(name string, err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	var errs []error
-	for _, e := range joined.Unwrap() {
-		errs = append(errs, named(name, e))
-	}
-	return errors.Join(errs...)
+	return scenario.Parse(data, name)
 }
 
 func readFile(name string) ([]byte, error) {
