@@ -116,7 +116,7 @@ func checkRefusal(t *testing.T, mode string, g spec.Group, want error) {
 	if mode == Container {
 		w.CloneMode, w.Groups[0].Pcomm = Fork, "box"
 	}
-	if err := w.Validate(); err == nil || !strings.Contains(err.Error(), "groups[0].work."+want.Error()) {
+	if err := w.Validate(); err == nil || !strings.Contains(err.Error(), "groups[0].work.type: "+want.Error()) {
 		t.Errorf("the refusal is %v", err)
 	}
 }
