@@ -53,6 +53,43 @@ func TestStoppedFromOutside(t *testing.T) {
 	}
 }
 
+// TestBlockedReadsEnd has workers that read from a pipe wait for a partner that
+// does nothing any more, and sets their stop word without the signal that comes
+// with it: they see it all the same (S32).
+func TestBlockedReadsEnd(t *testing.T) {
+	for _, g := range []spec.Group{
+		group(2, "pipe_io"), group(2, "cache_pipe"), group(2, "wake_chain", "depth", uint64(2)),
+	} {
+		t.Run(g.Work.Type, func(t *testing.T) {
+			h := start(t, g)
+			waitPasses(t, h)
+			stuck := h.WorkerPIDs()[1]
+			if err := unix.Kill(stuck, unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			s := h.members[0].slab
+			atomic.StoreUint32(&s.Stop, 1)
+			for range 100 {
+				if atomic.LoadUint32(&s.State) == worker.StateCommitted {
+					break
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			if state := atomic.LoadUint32(&s.State); state != worker.StateCommitted {
+				t.Errorf("5s after its stop word was set the worker is in state %d", state)
+			}
+			if err := unix.Kill(stuck, unix.SIGCONT); err != nil {
+				t.Error(err)
+			}
+			for _, r := range collect(t, h) {
+				if !r.Completed {
+					t.Errorf("worker %d: %+v", r.Index, r.ExitInfo)
+				}
+			}
+		})
+	}
+}
+
 // TestKilledAroundTheStop kills a worker at a random moment around the stop, many
 // times: there are always as many reports as workers, each is real or explained,
 // and a report is real whatever its process died of (S27, S28).

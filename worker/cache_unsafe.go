@@ -58,6 +58,7 @@ func cachePipe(s *Slab) {
 		s.soft(errno)
 		return
 	}
+	s.beginReads()
 	for at := uintptr(0); !s.Stopped(); s.pass() {
 		for left := burst; left > 0 && !s.Stopped(); {
 			n := min(left, cacheTouches)
@@ -72,5 +73,6 @@ func cachePipe(s *Slab) {
 			break
 		}
 	}
+	s.endReads()
 	bare.Unmap(buf, size)
 }

@@ -4,8 +4,6 @@ import (
 	"math"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/guestinit/guestinit/internal/bare"
 )
 
@@ -27,7 +25,9 @@ func wakeChain(s *Slab) {
 		s.futexChain()
 		return
 	}
+	s.beginReads()
 	s.pipeChain()
+	s.endReads()
 }
 
 func (s *Slab) futexChain() {
@@ -71,20 +71,4 @@ func (s *Slab) hop() {
 		s.WorkUnits++
 	}
 	s.busyFor(int64(s.Params[2]), smallSpin)
-}
-
-// awaitByte reads one byte from the predecessor. It returns false when that is
-// gone, and true without a byte when the worker is to stop.
-func (s *Slab) awaitByte() bool {
-	for !s.Stopped() {
-		ready, errno := bare.PollIn(int(s.ReadFD), pollNs)
-		if errno != 0 && errno != unix.EINTR {
-			return false
-		}
-		if ready {
-			n, ok := readByte(int(s.ReadFD))
-			return ok && n == 1
-		}
-	}
-	return true
 }

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/guestinit/guestinit/internal/bare"
 )
 
@@ -160,6 +162,8 @@ type Slab struct {
 	rng         uint64
 	VectorBits  uint32 // of alu_hot: the width that ran
 	ownPages    uint32 // 1: the loop filled NUMAPages itself, from its own memory
+	ticks       uint32 // 1: a signal ends every call that waits after pollNs
+	_           uint32
 	Fault       bare.Fault
 
 	Setup         Setup
@@ -251,12 +255,10 @@ func (s *Slab) Stopped() bool { return atomic.LoadUint32(&s.Stop) != 0 }
 // word is a futex word of the group's region.
 func (s *Slab) word(offset uintptr) *uint32 { return (*uint32)(bare.Pointer(s.Region + offset)) }
 
-// readByte reads one byte into the stack: how many came, and whether the call
-// succeeded.
-func readByte(fd int) (int, bool) {
+// readByte reads one byte into the stack, and returns how many came.
+func readByte(fd int) (int, unix.Errno) {
 	var b [1]byte
-	n, errno := bare.Read(fd, unsafe.Pointer(&b), 1)
-	return n, errno == 0
+	return bare.Read(fd, unsafe.Pointer(&b), 1)
 }
 
 // writeByte writes one byte.

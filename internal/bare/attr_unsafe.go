@@ -92,6 +92,19 @@ func HandleNothing(sig unix.Signal) unix.Errno {
 	return sigaction(sig, noopAddress(), saRestart|saOnStack)
 }
 
+// Tick has SIGALRM interrupt the calling process every period nanoseconds, and
+// do nothing else: a call that waits returns EINTR then. 0 ends it. For processes
+// of one task, which the signal cannot miss.
+func Tick(period int64) unix.Errno {
+	if errno := sigaction(unix.SIGALRM, noopAddress(), saOnStack); errno != 0 {
+		return errno
+	}
+	Unblock(unix.SIGALRM)
+	span := unix.Timeval{Sec: period / 1e9, Usec: period % 1e9 / 1e3}
+	timer := [2]unix.Timeval{span, span} // struct itimerval: interval, then value
+	return Errno(Syscall3(unix.SYS_SETITIMER, unix.ITIMER_REAL, uintptr(unsafe.Pointer(&timer)), 0))
+}
+
 // Unblock lets a signal through to the calling task.
 func Unblock(sig unix.Signal) {
 	mask := sigBit(sig)
