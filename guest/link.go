@@ -86,6 +86,10 @@ func openPort(wait time.Duration) (io.ReadWriteCloser, error) {
 // awaitPort waits until the port is there and returns its device name. The
 // kernel creates a port first and names it later; both make a uevent.
 func awaitPort(class string, wait time.Duration) (string, error) {
+	// A driver that is built in was there before PID 1.
+	if name, _ := findPort(class); name != "" {
+		return name, nil
+	}
 	events, err := openUevents()
 	look := portLook
 	if err != nil {

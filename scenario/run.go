@@ -75,15 +75,20 @@ func workload(s *spec.Spec, samples bool) spawn.Workload {
 	return w
 }
 
-// Run runs the spec. run holds what the caller knows of the machine; Run adds
+// Run runs the spec. run holds what the caller knows of the machine, and the spec
+// as canonical JSON where the caller has it already; Run adds
 // what it measures. When ctx ends first, the workers are stopped and collected
 // all the same, and the result says so. An error means that there was no run:
 // the spec was refused, or a worker could not be born.
 func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Result, err error) {
 	run.Name, run.CloneMode = s.Name, s.CloneMode
 	describeMachine(&run)
-	if run.Spec, err = s.JSON(); err != nil {
-		return Result{}, fmt.Errorf("encode spec: %w", err)
+	// A guest has the spec as JSON already; to encode it again is code that its
+	// start would run for nothing else.
+	if len(run.Spec) == 0 {
+		if run.Spec, err = s.JSON(); err != nil {
+			return Result{}, fmt.Errorf("encode spec: %w", err)
+		}
 	}
 	h, err := spawn.Spawn(workload(s, sink.Samples))
 	if err != nil {
