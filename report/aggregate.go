@@ -15,6 +15,8 @@ const maxFailureLines = 20
 type GroupInfo struct {
 	Name     string
 	WorkType string
+	Cgroup   string
+	Step     int
 	Workers  int // asked for
 }
 
@@ -33,7 +35,8 @@ func (r *Report) Aggregate(infos []GroupInfo) {
 	for i := range r.Groups {
 		r.Groups[i] = Group{Index: i, Name: fmt.Sprintf("g%d", i)}
 		if i < len(infos) {
-			r.Groups[i].Name, r.Groups[i].WorkType, r.Groups[i].Workers = infos[i].Name, infos[i].WorkType, infos[i].Workers
+			info := &infos[i]
+			r.Groups[i] = Group{Index: i, Name: info.Name, WorkType: info.WorkType, Cgroup: info.Cgroup, Step: info.Step, Workers: info.Workers}
 		}
 	}
 	for i := range r.Workers {

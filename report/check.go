@@ -41,7 +41,26 @@ func (d *decoder) checkWorker(w *Worker) error {
 	if err := d.checkSettings(w); err != nil {
 		return err
 	}
-	return d.checkLatencies(w)
+	if err := d.checkLatencies(w.latencies()); err != nil {
+		return err
+	}
+	for i := range w.Phases {
+		if err := d.checkPhase(&w.Phases[i]); err != nil {
+			return fmt.Errorf("%w (phases[%d])", err, i)
+		}
+	}
+	return nil
+}
+
+// checkPhase checks one slice of a worker's phases as the worker itself.
+func (d *decoder) checkPhase(p *PhaseSlice) error {
+	if err := new(cpuSet).add(p.CPUsUsed); err != nil {
+		return fmt.Errorf("%w: cpus_used: %w", ErrCorrupt, err)
+	}
+	if err := checkKeys(d, "numa_pages", p.NUMAPages); err != nil {
+		return err
+	}
+	return d.checkLatencies(p.latencies())
 }
 
 func (d *decoder) checkSoftErrors(w *Worker) error {
@@ -70,8 +89,8 @@ func (d *decoder) checkSettings(w *Worker) error {
 	return nil
 }
 
-func (d *decoder) checkLatencies(w *Worker) error {
-	for _, l := range w.latencies() {
+func (d *decoder) checkLatencies(all [3]namedLatency) error {
+	for _, l := range all {
 		if l.lat == nil {
 			continue
 		}

@@ -46,7 +46,7 @@ func encode(t testing.TB, r *Report) []byte {
 func infos(r *Report) []GroupInfo {
 	var list []GroupInfo
 	for _, g := range r.Groups {
-		list = append(list, GroupInfo{g.Name, g.WorkType, g.Workers})
+		list = append(list, GroupInfo{Name: g.Name, WorkType: g.WorkType, Cgroup: g.Cgroup, Step: g.Step, Workers: g.Workers})
 	}
 	return list
 }

@@ -315,5 +315,30 @@ func (d *decoder) checkRun(r *Run) error {
 	if err != nil {
 		return err
 	}
-	return checkKeys(d, "run.boot_ms", r.BootMs)
+	if err := checkKeys(d, "run.boot_ms", r.BootMs); err != nil {
+		return err
+	}
+	return d.checkRunPhases(r.Phases)
+}
+
+// checkRunPhases checks the phases that a guest says its run had.
+func (d *decoder) checkRunPhases(phases []Phase) error {
+	for i := range phases {
+		p := &phases[i]
+		if i > 0 && p.Epoch <= phases[i-1].Epoch || p.StartNs > p.EndNs {
+			return fmt.Errorf("%w: run.phases[%d] is out of order", ErrCorrupt, i)
+		}
+		if err := d.checkText("run.phases", &p.Name); err != nil {
+			return err
+		}
+		if err := checkKeys(d, "run.phases.cpusets", p.Cpusets); err != nil {
+			return err
+		}
+		for _, list := range p.Cpusets {
+			if err := new(cpuSet).add(list); err != nil {
+				return fmt.Errorf("%w: run.phases[%d].cpusets: %w", ErrCorrupt, i, err)
+			}
+		}
+	}
+	return nil
 }

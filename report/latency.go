@@ -117,6 +117,11 @@ type namedLatency struct {
 	lat  *Latency
 }
 
+// latencies of a phase: it has no iteration cost.
+func (p *PhaseSlice) latencies() [3]namedLatency {
+	return [3]namedLatency{{"wake_latency_ns", p.WakeLatency}, {"iteration_cost_ns", nil}, {"timer_latency_ns", p.TimerLatency}}
+}
+
 func (w *Worker) latencies() [3]namedLatency {
 	return [3]namedLatency{
 		{"wake_latency_ns", w.WakeLatency}, {"iteration_cost_ns", w.IterationCost}, {"timer_latency_ns", w.TimerLatency},

@@ -45,10 +45,20 @@ type Run struct {
 	CloneMode     string             `json:"clone_mode"`        // fork or thread
 	BootMs        map[string]float64 `json:"boot_ms,omitempty"` // stage → milliseconds; see docs/architecture.md for the stages
 	BootAttempts  int                `json:"boot_attempts,omitempty"`
+	Phases        []Phase            `json:"phases,omitempty"`
 	DurationMs    float64            `json:"duration_ms"`    // from opening the gate to the request to stop
 	StartSkewNs   int64              `json:"start_skew_ns"`  // from opening the gate to the last worker's first pass
 	CollectMs     float64            `json:"collect_ms"`     // from the request to stop until the last worker was collected
 	Spec          json.RawMessage    `json:"spec,omitempty"` // the spec as the guest ran it
+}
+
+// Phase is one span of a run whose workers keep a PhaseSlice of it.
+type Phase struct {
+	Epoch   uint32            `json:"epoch"` // as in PhaseSlice
+	Name    string            `json:"name"`
+	StartNs int64             `json:"start_ns"`          // since opening the gate
+	EndNs   int64             `json:"end_ns"`            // likewise
+	Cpusets map[string]string `json:"cpusets,omitempty"` // cgroup → CPU list: all that its cpuset held in the phase
 }
 
 // Group is the aggregate over the workers of one group. Rates are per second
@@ -57,6 +67,8 @@ type Group struct {
 	Index          int      `json:"index"`
 	Name           string   `json:"name"`
 	WorkType       string   `json:"work_type"`
+	Cgroup         string   `json:"cgroup,omitempty"` // that its workers ran in; "" for the spawner's own
+	Step           int      `json:"step,omitempty"`   // its only one, from 1; 0 for a group that lives through all of them
 	Workers        int      `json:"workers"`
 	Completed      int      `json:"completed"`
 	WorkUnits      uint64   `json:"work_units"`

@@ -74,7 +74,7 @@ func sampleReport() *Report {
 		w.IterationCost = population(400, 1, 2990)
 		w.NUMAPages = map[string]uint64{"0": 19}
 	})
-	r.Aggregate([]GroupInfo{{"background", "bursty", 2}, {"pipes", "pipe_io", 2}, {"futexes", "futex_ping_pong", 2}, {"timers", "timer_latency", 1}})
+	r.Aggregate([]GroupInfo{{Name: "background", WorkType: "bursty", Workers: 2}, {Name: "pipes", WorkType: "pipe_io", Workers: 2}, {Name: "futexes", WorkType: "futex_ping_pong", Workers: 2}, {Name: "timers", WorkType: "timer_latency", Workers: 1}})
 	r.Judge()
 	return r
 }
@@ -94,7 +94,7 @@ func failedReport() *Report {
 	}})
 	crash(2, false, ExitInfo{Kind: ExitExited, Code: 3})
 	crash(4, true, ExitInfo{Kind: ExitTimedOut})
-	r.Aggregate([]GroupInfo{{"background-load-with-a-long-name", "bursty", 2}, {"pipes", "pipe_io", 2}, {"futexes", "futex_ping_pong", 2}, {"timers", "timer_latency", 2}})
+	r.Aggregate([]GroupInfo{{Name: "background-load-with-a-long-name", WorkType: "bursty", Workers: 2}, {Name: "pipes", WorkType: "pipe_io", Workers: 2}, {Name: "futexes", WorkType: "futex_ping_pong", Workers: 2}, {Name: "timers", WorkType: "timer_latency", Workers: 2}})
 	r.Judge()
 	return r
 }
@@ -108,7 +108,7 @@ func timedOutReport() *Report {
 			Link: "serial", BootMs: map[string]float64{"image": 7.5},
 		},
 	}
-	r.Aggregate([]GroupInfo{{"background", "bursty", 2}, {"pipes", "pipe_io", 2}})
+	r.Aggregate([]GroupInfo{{Name: "background", WorkType: "bursty", Workers: 2}, {Name: "pipes", WorkType: "pipe_io", Workers: 2}})
 	r.Judge()
 	return r
 }
@@ -119,7 +119,7 @@ func tornReport() *Report {
 	r.Run.DurationMs, r.Run.StartSkewNs, r.Run.CollectMs = 0, 0, 0
 	r.Workers, r.Groups = r.Workers[:2], nil
 	r.Failures = []string{"guest crashed: the guest's kernel panicked"}
-	r.Aggregate([]GroupInfo{{"background", "bursty", 2}, {"pipes", "pipe_io", 2}})
+	r.Aggregate([]GroupInfo{{Name: "background", WorkType: "bursty", Workers: 2}, {Name: "pipes", WorkType: "pipe_io", Workers: 2}})
 	r.Judge()
 	return r
 }

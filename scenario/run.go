@@ -45,7 +45,7 @@ func Validate(s *spec.Spec) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	w := workload(s, false)
+	w := workload(s, unresolved(s.Groups), false)
 	return w.Validate()
 }
 
@@ -53,7 +53,7 @@ func Validate(s *spec.Spec) error {
 // error has the line, column and path of what is wrong.
 func Parse(data []byte, name string) (*spec.Spec, error) {
 	return spec.ParseChecked(data, name, func(s *spec.Spec) error {
-		w := workload(s, false)
+		w := workload(s, unresolved(s.Groups), false)
 		return w.Validate()
 	})
 }
@@ -67,8 +67,8 @@ func GroupInfos(s *spec.Spec) []report.GroupInfo {
 	return infos
 }
 
-func workload(s *spec.Spec, samples bool) spawn.Workload {
-	w := spawn.Workload{CloneMode: s.CloneMode, Groups: s.Groups}
+func workload(s *spec.Spec, groups []spec.Group, samples bool) spawn.Workload {
+	w := spawn.Workload{CloneMode: s.CloneMode, Groups: groups}
 	if samples {
 		w.Samples = worker.ReservoirCap
 	}
@@ -90,7 +90,11 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 			return Result{}, fmt.Errorf("encode spec: %w", err)
 		}
 	}
-	h, err := spawn.Spawn(workload(s, sink.Samples))
+	groups, err := resolved(s.Groups)
+	if err != nil {
+		return Result{}, err
+	}
+	h, err := spawn.Spawn(workload(s, groups, sink.Samples))
 	if err != nil {
 		return Result{}, err
 	}

@@ -33,6 +33,7 @@ func TestAdmission(t *testing.T) {
 		{"short chain", Fork, group(2, "wake_chain", "depth", uint64(1)), []string{"work.depth", "1", "2"}},
 		{"zero interval", Fork, group(1, "timer_latency", "interval", "0s"), []string{"work.interval", "0s"}},
 		{"empty affinity", Fork, with(func(g *spec.Group) { g.Affinity = &spec.Affinity{Exact: spec.CPUList{}} }), []string{"affinity"}},
+		{"unresolved intent", Fork, with(func(g *spec.Group) { g.Affinity = &spec.Affinity{Intent: spec.AffinityLLCAligned} }), []string{"affinity: llc_aligned is an intent"}},
 		{"empty pool", Fork, with(func(g *spec.Group) { g.Affinity = &spec.Affinity{RandomSubset: &spec.RandomSubset{Count: 1}} }), []string{"affinity.random_subset"}},
 		{"no CPUs of a pool", Fork, with(func(g *spec.Group) {
 			g.Affinity = &spec.Affinity{RandomSubset: &spec.RandomSubset{From: spec.CPUList{0}}}

@@ -197,6 +197,7 @@ func (d *decoder) spec(n *node, s *Spec) {
 		field{"deadline", d.duration(&s.Deadline)},
 		field{"clone_mode", d.text(&s.CloneMode)},
 		field{"samples", d.boolean(&s.Samples)},
+		field{"checks", func(n *node, path string) { s.Checks = d.checks(n, path) }},
 		field{"groups", func(n *node, path string) {
 			d.list(n, path, func(_ int, n *node, path string) {
 				s.Groups = append(s.Groups, Group{})
@@ -230,6 +231,7 @@ func (d *decoder) group(n *node, path string, g *Group) {
 		field{"uid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.UID = &u })},
 		field{"gid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.GID = &u })},
 		field{"numa_node", d.integer(0, MaxNUMANode, func(v int64) { i := int(v); g.NUMANode = &i })},
+		field{"checks", func(n *node, path string) { g.Checks = d.checks(n, path) }},
 	)
 }
 
@@ -293,64 +295,6 @@ func (d *decoder) param(n *node, path string) (v any, ok bool) {
 		return object, true
 	}
 	return n.value, true
-}
-
-// affinity reads an intent, or a bare CPU list, or inherit (nil).
-func (d *decoder) affinity(n *node, path string) *Affinity {
-	if n.kind == kindObject {
-		return d.affinityObject(n, path)
-	}
-	if n.kind == kindString && strings.IndexFunc(n.text, isLetter) >= 0 {
-		if n.text != "inherit" {
-			d.affinityWord(n, path, n.text)
-		}
-		return nil
-	}
-	a := new(Affinity)
-	d.cpuList(&a.Exact)(n, path)
-	if len(a.Exact) == 0 && n.kind == kindString {
-		d.emptyCPUs(n, path)
-	}
-	return a
-}
-
-func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
-
-// emptyCPUs reports an empty set, unless the list was reported already.
-func (d *decoder) emptyCPUs(n *node, path string) {
-	if k := len(d.errs); k == 0 || !strings.HasPrefix(d.errs[k-1].Path, path) {
-		d.errorf(n, path, "empty CPU set; use inherit for no affinity")
-	}
-}
-
-// affinityWord reports a word that is no intent, or one that needs what a group
-// does not know.
-func (d *decoder) affinityWord(n *node, path, word string) {
-	switch word {
-	case "single_cpu", "llc_aligned", "cross_cgroup", "smt_sibling_pair":
-		d.errorf(n, path, "%s needs the topology of the machine, which a group does not know; name the CPUs, such as 0-3", word)
-	default:
-		d.errorf(n, path, "unknown affinity %s%s", quote(word), suggest(word, []string{"inherit", "exact", "random_subset"}))
-	}
-}
-
-func (d *decoder) affinityObject(n *node, path string) *Affinity {
-	a := new(Affinity)
-	d.object(n, path,
-		field{"exact", func(n *node, path string) {
-			d.cpuList(&a.Exact)(n, path)
-			if len(a.Exact) == 0 {
-				d.emptyCPUs(n, path)
-			}
-		}},
-		field{"random_subset", func(n *node, path string) {
-			a.RandomSubset = new(RandomSubset)
-			d.object(n, path,
-				field{"from", d.cpuList(&a.RandomSubset.From)},
-				field{"count", d.integer(1, MaxCPU, func(v int64) { a.RandomSubset.Count = int(v) })})
-		}},
-	)
-	return a
 }
 
 // sched reads a policy, or a bare name of one.

@@ -15,6 +15,7 @@ type Spec struct {
 	Deadline  Duration `json:"deadline,omitempty"`   // from opening the gate to the last report; default Duration + 30s
 	CloneMode string   `json:"clone_mode,omitempty"` // fork (default) or thread
 	Samples   bool     `json:"samples,omitempty"`    // keep raw samples of every latency in the report
+	Checks    *Checks  `json:"checks,omitempty"`     // thresholds of every group
 	Groups    []Group  `json:"groups"`               // 1 to 1024
 }
 
@@ -41,6 +42,7 @@ type Group struct {
 	UID       *uint32    `json:"uid,omitempty"`
 	GID       *uint32    `json:"gid,omitempty"`
 	NUMANode  *int       `json:"numa_node,omitempty"` // pins to the node's CPUs; overrides affinity
+	Checks    *Checks    `json:"checks,omitempty"`    // win over those of the spec
 }
 
 // Work names a work type and its parameters as the spec wrote them; package
@@ -49,19 +51,6 @@ type Group struct {
 type Work struct {
 	Type   string
 	Params map[string]any // string, bool, int64, uint64, float64, []any, map[string]any
-}
-
-// Affinity is an intent: exactly one field is set. In YAML a bare string is an
-// exact CPU list ("0-3,8"), or the word inherit.
-type Affinity struct {
-	Exact        CPUList       `json:"exact,omitempty"`
-	RandomSubset *RandomSubset `json:"random_subset,omitempty"`
-}
-
-// RandomSubset draws Count CPUs out of From anew for every worker.
-type RandomSubset struct {
-	From  CPUList `json:"from"`
-	Count int     `json:"count"`
 }
 
 // Sched is a scheduling policy. In YAML a bare string is a policy without

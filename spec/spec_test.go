@@ -258,7 +258,7 @@ func TestValidate(t *testing.T) {
 		{func(s *Spec) { s.Groups[0].Comm = "sixteen bytes!!!" }, `spec: groups[0].comm: "sixteen bytes!!!" is no task name; 1 to 15 bytes without NUL`},
 		{func(s *Spec) { s.Groups[0].Name = "a\nb" }, `spec: groups[0].name: "a\nb" is no name; 1 to 64 bytes of printable text`},
 		{func(s *Spec) { s.Groups[0].Affinity = &Affinity{} }, "spec: groups[0].affinity.exact: empty CPU set; use inherit for no affinity"},
-		{func(s *Spec) { s.Groups[0].Affinity = &Affinity{Exact: CPUList{2, 1}} }, "spec: groups[0].affinity: CPU 1 is out of range or out of order; ascending, below 8192"},
+		{func(s *Spec) { s.Groups[0].Affinity = &Affinity{Exact: CPUList{2, 1}} }, "spec: groups[0].affinity: CPU 1 is out of order; ascending, none twice"},
 		{func(s *Spec) {
 			s.Groups[0].Affinity = &Affinity{Exact: CPUList{2}, RandomSubset: &RandomSubset{CPUList{1}, 1}}
 		},

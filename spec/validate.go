@@ -136,6 +136,9 @@ func (s *Spec) check() []*Error {
 		c.errorf("deadline", "%s is out of range; from the duration, %s, to %s", s.Deadline, s.Duration, MaxDeadline)
 	}
 	c.oneOf("clone_mode", s.CloneMode, Fork, Thread)
+	if s.Checks != nil {
+		c.checks("checks", s.Checks)
+	}
 	c.groups(s.Groups)
 	return c.errs
 }
@@ -190,38 +193,12 @@ func (c *checker) group(path string, g *Group) {
 			c.errorf(path+"."+name.field, "%s is no task name; 1 to %d bytes without NUL", quote(name.value), MaxCommLen)
 		}
 	}
+	if g.Checks != nil {
+		c.checks(path+".checks", g.Checks)
+	}
 	if g.NUMANode != nil && (*g.NUMANode < 0 || *g.NUMANode > MaxNUMANode) {
 		c.errorf(path+".numa_node", "%d is out of range; 0 to %d", *g.NUMANode, MaxNUMANode)
 	}
-}
-
-func (c *checker) affinity(path string, a *Affinity) {
-	r := a.RandomSubset
-	switch {
-	case len(a.Exact) > 0 && r != nil:
-		c.errorf(path, "has both exact and random_subset; keep one")
-	case len(a.Exact) == 0 && r == nil:
-		c.errorf(path+".exact", "empty CPU set; use inherit for no affinity")
-	case r != nil && len(r.From) == 0:
-		c.errorf(path+".random_subset.from", "empty CPU set; name the CPUs to draw from, such as 0-7")
-	case r != nil && (r.Count < 1 || r.Count > len(r.From)):
-		c.errorf(path+".random_subset.count", "%d is out of range; 1 to the %d CPUs of from", r.Count, len(r.From))
-	}
-	for _, list := range []CPUList{a.Exact, r.from()} {
-		for i, cpu := range list {
-			if cpu < 0 || cpu >= MaxCPU || i > 0 && cpu <= list[i-1] {
-				c.errorf(path, "CPU %d is out of range or out of order; ascending, below %d", cpu, MaxCPU)
-				return
-			}
-		}
-	}
-}
-
-func (r *RandomSubset) from() CPUList {
-	if r == nil {
-		return nil
-	}
-	return r.From
 }
 
 func (c *checker) sched(path string, s *Sched) {
