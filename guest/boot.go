@@ -29,11 +29,11 @@ type boot struct {
 	sys  system
 	root string // of the file system; tests put a directory here
 	con  *console
-	dial func(wait time.Duration) (io.ReadWriteCloser, error) // to the host
+	dial func(line cmdline.Line, link string) (io.ReadWriteCloser, error) // to the host
 
 	line   cmdline.Line
 	link   *vsock.Guest // nil without a host
-	device string       // what link goes through, for the report: "serial" or "none"
+	device string       // what link goes through, for the report: "vsock", "serial" or "none"
 	spec   []byte       // JSON, as it came
 	parsed *spec.Spec   // the same, checked
 	notes  []string

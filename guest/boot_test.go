@@ -71,6 +71,7 @@ type guestCase struct {
 	fail  map[string]error  // of the system
 	run   RunFunc           // nil is runReport
 	host  []byte            // the spec of the host; nil is a machine without one
+	vsock bool              // it listens on a vsock, else on a port
 
 	status  int
 	text    []string // all of it in the text of the bye
@@ -126,12 +127,18 @@ func TestBoot(t *testing.T) {
 		{name: "no debugfs", line: "", fail: map[string]error{"debugfs": unix.ENODEV}, host: []byte("{}"),
 			notes: []string{"mount debugfs on /sys/kernel/debug: no such device: the kernel lacks CONFIG_DEBUG_FS"}},
 		{name: "mounted already", line: "", fail: map[string]error{"proc": unix.EBUSY}, host: []byte("{}"), notes: []string{}},
-		{name: "modules", line: "", files: modules, host: []byte("{}"), notes: []string{}, console: []string{"modules: virtio virtio_console ("}},
+		{name: "modules", line: "", files: modules, host: []byte("{}"), notes: []string{}, console: []string{"modules: virtio virtio_console vsock ("}},
 		{name: "modules are there already", line: "", files: modules, fail: map[string]error{"module": unix.EEXIST}, host: []byte("{}"), notes: []string{}},
 		{name: "module of another kernel", line: "", files: modules, fail: map[string]error{"module": unix.ENOEXEC}, host: []byte("{}"),
 			notes: []string{"load module /lib/virtio.ko: exec format error: it is for another kernel"}},
 		{name: "no port", line: "guestinit.link=serial",
 			status: vsock.StatusSetup, text: []string{"link: no virtio-serial port guestinit.0", "virtio_console"}},
+		{name: "vsock", line: "guestinit.link=vsock:77", host: []byte("{}"), vsock: true, notes: []string{}, console: []string{"link: vsock ("}},
+		{name: "vsock, by looking", line: "", host: []byte("{}"), vsock: true, notes: []string{}, console: []string{"link: vsock ("}},
+		{name: "serial, by looking", line: "", host: []byte("{}"), notes: []string{}, console: []string{"link: serial ("}},
+		{name: "modules of one link", line: "guestinit.link=vsock", files: modules, host: []byte("{}"), vsock: true, notes: []string{}, console: []string{"modules: vsock virtio ("}},
+		{name: "no vsock", line: "guestinit.link=vsock",
+			status: vsock.StatusSetup, text: []string{"link: no host on the vsock"}},
 		{name: "no spec", line: "", files: map[string]string{},
 			status: vsock.StatusSpec, text: []string{"spec: no spec: none in guestinit.spec=, none at /etc/guestinit/spec.json, no host to ask"}},
 		{name: "spec of garbage", line: "guestinit.spec=KLUv_garbage", host: []byte("{}"),
@@ -182,10 +189,13 @@ func boots(t *testing.T, tt guestCase) {
 	served := make(chan error, 1)
 	var out vsock.Outcome
 	var sent bytes.Buffer
-	b.dial = func(wait time.Duration) (io.ReadWriteCloser, error) {
+	b.dial = func(line cmdline.Line, link string) (io.ReadWriteCloser, error) {
+		if link == cmdline.LinkVsock && !tt.vsock {
+			return nil, fmt.Errorf("%w: dial", errNoVsock)
+		}
 		if tt.host == nil {
 			served <- nil
-			return nil, fmt.Errorf("%w in %v; is virtio_console there?", errNoPort, wait)
+			return nil, fmt.Errorf("%w; is virtio_console there?", errNoPort)
 		}
 		ours, theirs := net.Pipe()
 		go func() {
@@ -221,9 +231,17 @@ func boots(t *testing.T, tt guestCase) {
 	if tt.name == "quiet" && strings.Contains(screen.String(), "mounts:") {
 		t.Errorf("not quiet: %s", screen.String())
 	}
-	if tt.name == "modules" && sys.modules != 2 {
-		t.Errorf("%d modules loaded, want 2", sys.modules)
+	if tt.name == "modules" && sys.modules != 3 {
+		t.Errorf("%d modules loaded, want 3", sys.modules)
 	}
+}
+
+// device is what the report names as link.
+func (tt guestCase) device() string {
+	if tt.vsock {
+		return "vsock"
+	}
+	return "serial"
 }
 
 func checkReport(t *testing.T, sent []byte, tt guestCase) {
@@ -236,7 +254,7 @@ func checkReport(t *testing.T, sent []byte, tt guestCase) {
 		t.Errorf("workers %+v", rep.Workers)
 	}
 	run := rep.Run
-	if run.Version != "v-test" || run.Link != "serial" || run.KernelRelease != uname().release || run.KernelCmdline != tt.line {
+	if run.Version != "v-test" || run.Link != tt.device() || run.KernelRelease != uname().release || run.KernelCmdline != tt.line {
 		t.Errorf("run %+v", run)
 	}
 	for _, stage := range []string{"mounts", "modules", "link", "spec", "ready"} {

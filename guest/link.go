@@ -32,25 +32,35 @@ var errNoPort = errors.New("no virtio-serial port " + PortName)
 // openLink finds the host, and says hello to it.
 func (b *boot) openLink() (string, error) {
 	b.device = cmdline.LinkNone
-	if b.line.Link == cmdline.LinkNone {
+	switch b.line.Link {
+	case cmdline.LinkNone:
 		return "none, the report goes to the console", nil
+	case cmdline.LinkAuto:
+		return b.tryLinks()
 	}
-	wait := portWait
-	if b.line.Link == cmdline.LinkAuto {
-		wait = portAutoWait
-	}
-	stream, err := b.dial(wait)
-	if errors.Is(err, errNoPort) && b.line.Link == cmdline.LinkAuto {
-		return "no host, the report goes to the console", nil
-	}
+	stream, err := b.dial(b.line, b.line.Link)
 	if err != nil {
 		return "", err
 	}
-	return b.greet(stream)
+	return b.greet(stream, b.line.Link)
+}
+
+// tryLinks takes the first link on which there is a host.
+func (b *boot) tryLinks() (string, error) {
+	for _, link := range []string{cmdline.LinkVsock, cmdline.LinkSerial} {
+		stream, err := b.dial(b.line, link)
+		if err == nil {
+			return b.greet(stream, link)
+		}
+		if !errors.Is(err, errNoVsock) && !errors.Is(err, errNoPort) {
+			return "", err
+		}
+	}
+	return "no host, the report goes to the console", nil
 }
 
 // greet says hello through a stream and keeps it as the link.
-func (b *boot) greet(stream io.ReadWriteCloser) (string, error) {
+func (b *boot) greet(stream io.ReadWriteCloser, device string) (string, error) {
 	link := vsock.NewGuest(stream)
 	uts := uname()
 	err := link.Hello(vsock.Hello{
@@ -63,8 +73,8 @@ func (b *boot) greet(stream io.ReadWriteCloser) (string, error) {
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("say hello: %w", err), link.Close())
 	}
-	b.link, b.device = link, cmdline.LinkSerial
-	return "serial", nil
+	b.link, b.device = link, device
+	return device, nil
 }
 
 // openPort waits for the port and opens it.

@@ -53,7 +53,7 @@ func Main(run RunFunc, o Options) {
 		sys:  realSystem{},
 		root: "/",
 		con:  newConsole(os.Stdout),
-		dial: openPort,
+		dial: dialHost,
 		line: cmdline.Line{Link: cmdline.LinkAuto},
 	}
 	b.bootMs = map[string]float64{"init": ms(started)}

@@ -49,9 +49,9 @@ func parseModules(list []byte) ([]moduleLine, error) {
 func wanted(feature, link string) bool {
 	switch feature {
 	case "serial":
-		return link != cmdline.LinkNone
+		return link == cmdline.LinkSerial || link == cmdline.LinkAuto
 	case "vsock":
-		return false // no link of this build goes through it
+		return link == cmdline.LinkVsock || link == cmdline.LinkAuto
 	}
 	return true
 }

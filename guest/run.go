@@ -54,6 +54,19 @@ func (b *boot) execute() error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, b.deadline())
 	defer cancel()
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	if b.link != nil {
+		// A workload that nobody waits for is stopped, and the guest ends.
+		lost := b.link.Watch()
+		go func() {
+			select {
+			case <-lost:
+				leave(b.link.Err())
+			case <-ctx.Done():
+			}
+		}()
+	}
 	if !b.line.Quiet {
 		b.con.printf("run: begins %v after the kernel", bootTime().Round(time.Millisecond))
 	}

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/guestinit/guestinit/qemu"
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/vsock"
+	"github.com/guestinit/guestinit/vsock/vhostuser"
 )
 
 // attempt is one boot of the guest, followed to its end.
@@ -24,6 +27,7 @@ type attempt struct {
 
 	hello  chan struct{} // closed when the guest said hello
 	served chan served   // the conversation's end
+	ends   *linkEnd      // the host's end of the link
 	shown  int           // console findings passed on as events
 
 	// stalled: the guest never reached /init. Only then is another
@@ -35,14 +39,22 @@ type attempt struct {
 }
 
 type served struct {
-	out vsock.Outcome
-	err error
+	out  vsock.Outcome
+	link string // what carried it; "" if the guest never came
+	err  error
 }
+
+// linkError is the error of a link that the host cannot make its end of.
+type linkError struct{ err error }
+
+func (e *linkError) Error() string { return e.err.Error() }
+func (e *linkError) Unwrap() error { return e.err }
 
 // ended is what is left of an attempt.
 type ended struct {
 	facts
 	rep     *report.Report
+	link    string // what carried the conversation
 	console []byte
 	bootMs  map[string]float64
 	notes   []string
@@ -59,12 +71,21 @@ func (r *runner) boot(ctx context.Context, accel qemu.Accelerator) (*ended, erro
 	defer files.close()
 	c := r.config
 	c.Accel = accel
-	vm, err := qemu.Start(ctx, c, qemu.Options{Console: files.console, Initrd: r.image})
+	if c.Append, err = r.line(); err != nil {
+		return nil, err
+	}
+	end, err := r.link.open(r, &c)
+	if err != nil {
+		return nil, &linkError{err}
+	}
+	defer end.end()
+	vm, err := qemu.Start(ctx, c, qemu.Options{Console: files.console, Initrd: r.image, Vsock: end.file})
 	if err != nil {
 		return nil, wrap(Setup, "start the guest", err)
 	}
+	end.given()
 	a := &attempt{
-		r: r, accel: accel, vm: vm, started: time.Now(),
+		r: r, accel: accel, vm: vm, started: time.Now(), ends: end,
 		hello: make(chan struct{}), served: make(chan served, 1),
 	}
 	col := newCollector(files.report, reportLimits(r.o.Spec, r.o.Samples))
@@ -93,13 +114,13 @@ func (r *runner) boot(ctx context.Context, accel qemu.Accelerator) (*ended, erro
 // serve has the conversation with the guest, and closes the link once QEMU is
 // gone: a close could overtake the answer to the guest's bye.
 func (a *attempt) serve(ctx context.Context, h vsock.HostHandler) {
-	conn, err := a.r.link.connect(ctx, a.vm)
+	conn, link, err := a.ends.accept(ctx, a.vm)
 	if err != nil {
 		a.served <- served{err: err}
 		return
 	}
 	out, err := vsock.Serve(ctx, &liveConn{conn, a}, h)
-	a.served <- served{out, err}
+	a.served <- served{out, link, err}
 	<-a.vm.Done()
 	conn.Close()
 }
@@ -294,6 +315,7 @@ func (a *attempt) collect(cause *Error, rep *report.Report, repErr error) *ended
 			findings: w.Findings(), lastLine: w.LastLine(), reportErr: repErr,
 		},
 		rep:     rep,
+		link:    a.over.link,
 		console: a.vm.ConsoleTail(),
 		bootMs:  map[string]float64{},
 		stalled: a.stalled,
@@ -308,6 +330,20 @@ func (a *attempt) collect(cause *Error, rep *report.Report, repErr error) *ended
 		e.notes = append(e.notes, fmt.Sprintf("the guest did not power off within %v of its end and was killed", powerOffGrace))
 	}
 	return e
+}
+
+// linkRefused tells whether QEMU ended because of the link's device, before it
+// began.
+func (e *ended) linkRefused() bool {
+	if e.out.Hello != nil || e.exit.Code <= 0 || len(e.console) > 0 {
+		return false
+	}
+	for _, word := range []string{"vsock", "vhost", "memory-backend", "memfd"} {
+		if strings.Contains(e.exit.Stderr, word) {
+			return true
+		}
+	}
+	return false
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -332,6 +368,9 @@ func (c *liveConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.a.heard.Store(int64(time.Since(c.a.started)))
+	}
+	if errors.Is(err, vhostuser.ErrGone) || errors.Is(err, syscall.ECONNRESET) {
+		err = io.EOF // QEMU ended, or the guest's kernel ended PID 1
 	}
 	return n, err
 }

@@ -16,7 +16,7 @@ const baseAppend = "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliabl
 
 // kernelLine is what the kernel command line is made of.
 type kernelLine struct {
-	link     string        // cmdline.LinkSerial or cmdline.LinkNone
+	link     string        // the value of cmdline.KeyLink
 	deadline time.Duration // of the run in the guest; 0 for none
 	user     string        // the user's words come last, so that they win
 	spec     []byte        // JSON; empty for a guest that has none

@@ -41,6 +41,10 @@ func playQEMU(name string) {
 		os.Exit(0)
 	}
 	line := strings.Join(os.Args[1:], " ")
+	if name == "no-vhost-user" && strings.Contains(line, "vhost-user-vsock-pci") {
+		fmt.Fprintln(os.Stderr, "qemu: -device vhost-user-vsock-pci,chardev=vsock0: 'vhost-user-vsock-pci' is not a valid device model name")
+		os.Exit(1)
+	}
 	f := &fakeQEMU{args: os.Args[1:], link: inherited(line, "link0"), qmp: inherited(line, "qmp0")}
 	play, ok := fakes()[name]
 	if !ok {
@@ -138,7 +142,8 @@ func (f *fakeQEMU) whole() {
 
 func fakes() map[string]func(*fakeQEMU) {
 	return map[string]func(*fakeQEMU){
-		"pass": func(f *fakeQEMU) { f.whole() },
+		"pass":          func(f *fakeQEMU) { f.whole() },
+		"no-vhost-user": func(f *fakeQEMU) { f.whole() },
 		"exit-1": func(*fakeQEMU) {
 			fmt.Fprintln(os.Stderr, "qemu: -accel fake: no such accelerator")
 			os.Exit(1)

@@ -52,6 +52,7 @@ const (
 	keepReport  = "report.zst"
 	keepCommand = "command.sh"
 	keepLink    = "link.sock"
+	keepVsock   = "vsock.sock"
 )
 
 // keepDir makes the directory of a kept run. It is never removed and never

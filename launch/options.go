@@ -25,7 +25,7 @@ type Options struct {
 	MemoryMiB int              // default 512, more for thousands of workers
 	CPUs      int              // default 2, more if the spec names higher CPUs
 	Accel     string           // auto (default), kvm, tcg, tcg,thread=single, tcg,thread=multi
-	Link      string           // auto (default), serial
+	Link      string           // auto (default), vsock, serial
 	QEMU      string           // default qemu-system-x86_64 from $PATH
 
 	Timeout     time.Duration // of the whole run; default: boot, spec deadline and 30s together
@@ -70,8 +70,10 @@ func (o Options) withDefaults() (Options, error) {
 	if strings.ContainsAny(o.Append, "\n\x00") {
 		return o, &Error{Class: Usage, Msg: "append: holds a newline or a NUL"}
 	}
-	if o.Link != "" && o.Link != "auto" && o.Link != "serial" {
-		return o, &Error{Class: Usage, Msg: fmt.Sprintf("link: %q is not auto or serial", o.Link)}
+	switch o.Link {
+	case "", "auto", optVsock, optSerial:
+	default:
+		return o, &Error{Class: Usage, Msg: fmt.Sprintf("link: %q is not auto, vsock or serial", o.Link)}
 	}
 	if _, _, err := parseAccel(o.Accel); err != nil {
 		return o, err

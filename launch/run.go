@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,9 +51,9 @@ type runner struct {
 	res   *Result
 
 	specJSON []byte
-	link     link
-	line     string      // kernel command line of the run
-	handLine string      // and of one by hand
+	links    []link      // to try, the best one first
+	link     link        // the one of the boot, links[0]
+	handLine string      // kernel command line of a boot by hand
 	config   qemu.Config // of every attempt, but for the accelerator
 	image    *os.File
 	version  qemu.Version
@@ -63,6 +64,8 @@ type runner struct {
 	bootMs   map[string]float64
 
 	emitting sync.Mutex // held while Options.Progress runs
+	logging  sync.Mutex
+	logged   []string // guarded by logging: what the link's device says
 }
 
 func (r *runner) run(ctx context.Context) error {
@@ -101,7 +104,6 @@ func (r *runner) prepare() (err error) {
 			return &Error{Class: Usage, Msg: "encode spec", Err: err}
 		}
 	}
-	r.link = newLink(r.o.Link)
 	cache, err := kernel.CacheDir()
 	if err != nil {
 		r.notes = append(r.notes, err.Error()) // a run without a cache is a slow run, no more
@@ -202,37 +204,47 @@ func (r *runner) build(binary string) error {
 	if err := r.keep(); err != nil {
 		return &Error{Class: Setup, Msg: "keep the run", Err: err}
 	}
+	links, notes, err := chooseLinks(r.o.Link, k)
+	if err != nil {
+		return err
+	}
+	r.links, r.link, r.notes = links, links[0], append(r.notes, notes...)
 	inline, err := r.commandLines()
 	if err != nil {
 		return wrap(Usage, "build the kernel command line", err)
 	}
 	r.config = qemu.Config{
-		Binary: binary, Kernel: image, Append: r.line,
+		Binary: binary, Kernel: image,
 		Initrd: filepath.Join(r.res.Dir, keepImage), MemoryMiB: r.o.MemoryMiB, CPUs: r.o.CPUs,
 	}
-	r.link.configure(&r.config, r.res.Dir)
-	io := initramfs.Options{Init: r.o.Init, Kernel: k, Features: []string{r.link.feature()}, Files: r.o.Files}
+	io := initramfs.Options{Init: r.o.Init, Kernel: k, Features: linkFeatures(links), Files: r.o.Files}
 	if r.res.Dir != "" && !inline {
 		io.Spec = r.specJSON
 	}
 	return r.buildImage(io)
 }
 
-// commandLines builds the kernel command lines: the run's, and the one for a
-// guest started by hand, which has nobody at the other end of the link and so
-// shows its report on the console. inline says whether the spec is in the
-// latter; else it is to be in the image.
+// commandLines builds the kernel command line of a guest started by hand, which
+// has nobody at the other end of the link and so shows its report on the
+// console, and tries that of the run. inline says whether the spec is in the
+// former; else it is to be in the image.
 func (r *runner) commandLines() (inline bool, err error) {
 	hand := kernelLine{link: cmdline.LinkNone, user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecImage}
 	if r.handLine, inline, err = hand.build(); err != nil {
 		return false, err
 	}
-	if r.line = r.handLine; r.o.DryRun {
-		return inline, nil
-	}
-	run := kernelLine{link: r.link.name(), deadline: guestDeadline(r.o.Timeout), user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecLink}
-	r.line, _, err = run.build()
+	_, err = r.line()
 	return inline, err
+}
+
+// line is the kernel command line for the boot's link.
+func (r *runner) line() (string, error) {
+	if r.o.DryRun {
+		return r.handLine, nil
+	}
+	k := kernelLine{link: r.link.word(), deadline: guestDeadline(r.o.Timeout), user: r.o.Append, spec: r.specJSON, fallback: cmdline.SpecLink}
+	line, _, err := k.build()
+	return line, err
 }
 
 func (r *runner) buildImage(o initramfs.Options) error {
@@ -262,9 +274,20 @@ func (r *runner) keep() (err error) {
 }
 
 // command fixes the command line of accelerator a in the result.
-func (r *runner) command(a qemu.Accelerator) error {
+func (r *runner) command(a qemu.Accelerator) (err error) {
 	c := r.config
 	c.Accel = a
+	if c.Append, err = r.line(); err != nil {
+		return err
+	}
+	hand := c
+	hand.Append = r.handLine
+	serialLink{}.show(&hand, r.res.Dir)
+	if r.o.DryRun {
+		c = hand
+	} else {
+		r.link.show(&c, r.res.Dir)
+	}
 	if err := c.Validate(); err != nil {
 		return &Error{Class: Usage, Msg: "configure QEMU", Err: err}
 	}
@@ -272,8 +295,7 @@ func (r *runner) command(a qemu.Accelerator) error {
 	if r.res.Dir == "" {
 		return nil
 	}
-	c.Append = r.handLine
-	if err := keepScript(r.res.Dir, c.Command()); err != nil {
+	if err := keepScript(r.res.Dir, hand.Command()); err != nil {
 		return &Error{Class: Setup, Msg: "keep the run", Err: err}
 	}
 	return nil
@@ -282,23 +304,44 @@ func (r *runner) command(a qemu.Accelerator) error {
 // attempts boots the guest, and boots it again under the next accelerator if
 // it never reached /init.
 func (r *runner) attempts(ctx context.Context, plan []qemu.Accelerator) error {
-	for i, a := range plan {
+	for i := 0; i < len(plan); {
+		a := plan[i]
 		if err := r.command(a); err != nil {
 			return err
 		}
 		r.res.Attempts++
-		r.emit(Event{Stage: StageBoot, Text: fmt.Sprintf("QEMU %s, %s, %d CPUs, %d MiB", r.version, a, r.config.CPUs, r.config.MemoryMiB)})
+		r.emit(Event{Stage: StageBoot, Text: fmt.Sprintf("QEMU %s, %s, %d CPUs, %d MiB, link %s", r.version, a, r.config.CPUs, r.config.MemoryMiB, r.link.name())})
 		e, err := r.boot(ctx, a)
-		if err != nil {
-			return err
-		}
-		if e.stalled != "" && i+1 < len(plan) && ctx.Err() == nil {
+		var noLink *linkError
+		switch {
+		case errors.As(err, &noLink) && r.nextLink(err.Error()):
+			r.res.Attempts-- // nothing was booted
+			continue
+		case err != nil:
+			return wrap(Setup, "start the guest", err)
+		case e.linkRefused() && ctx.Err() == nil && r.nextLink("QEMU does not take its device"+lastWords(e.exit)):
+			continue
+		case e.stalled != "" && i+1 < len(plan) && ctx.Err() == nil:
 			r.giveUp(a, plan[i+1], e)
+			i++
 			continue
 		}
 		return r.finish(e)
 	}
 	return &Error{Class: Setup, Msg: "no accelerator to try"}
+}
+
+// nextLink goes on to the next link, if there is one, for the reason why.
+func (r *runner) nextLink(why string) bool {
+	if len(r.links) < 2 {
+		return false
+	}
+	note := fmt.Sprintf("the host link is not %s: %s; tried again with %s", r.links[0].name(), why, r.links[1].name())
+	r.links = r.links[1:]
+	r.link = r.links[0]
+	r.notes = append(r.notes, note)
+	r.emit(Event{Stage: StageRetry, Text: note})
+	return true
 }
 
 func (r *runner) giveUp(a, next qemu.Accelerator, e *ended) {
@@ -322,6 +365,9 @@ func (r *runner) finish(e *ended) error {
 	r.describe(&rep.Run, e)
 	rep.Notes = append(rep.Notes, r.notes...)
 	rep.Notes = append(rep.Notes, e.notes...)
+	r.logging.Lock()
+	rep.Notes = append(rep.Notes, r.logged...)
+	r.logging.Unlock()
 	rep.Notes = append(rep.Notes, consoleNotes(e.findings)...)
 	if failure != nil {
 		failure.Console, failure.Command, failure.Dir = e.console, r.res.Command, r.res.Dir
@@ -349,8 +395,9 @@ func (r *runner) describe(run *report.Run, e *ended) {
 	if run.KernelRelease == "" {
 		run.KernelRelease = r.res.Kernel.Release
 	}
-	if run.Link == "" {
-		run.Link = r.link.name()
+	// The guest only knows that it is a vsock.
+	if run.Link = r.link.name(); e.link != "" {
+		run.Link = e.link
 	}
 	if run.Name == "" {
 		run.Name = r.o.Spec.Name

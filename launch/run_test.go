@@ -61,7 +61,7 @@ func fakeOptions(t *testing.T, name string) Options {
 	t.Setenv("TMPDIR", t.TempDir())
 	k := qemutest.Kernel(t, qemutest.Hang())
 	return Options{
-		Spec: testSpec(t), Kernel: k, Init: k, QEMU: exe, Accel: "tcg",
+		Spec: testSpec(t), Kernel: k, Init: k, QEMU: exe, Accel: "tcg", Link: "serial",
 		BootTimeout: 30 * time.Second, Silence: 30 * time.Second,
 	}
 }
@@ -139,8 +139,11 @@ func checkReport(t *testing.T, res *Result, err error, workers int) {
 	if len(r.Workers) != workers || len(r.Groups) != 1 || r.Groups[0].Name != "spin" {
 		t.Errorf("%d workers, want %d; groups %+v", len(r.Workers), workers, r.Groups)
 	}
-	if r.Run.Accelerator != res.Accel.String() || r.Run.QEMUVersion == "" || r.Run.BootAttempts != res.Attempts || r.Run.Link != "serial" {
+	if r.Run.Accelerator != res.Accel.String() || r.Run.QEMUVersion == "" || r.Run.BootAttempts != res.Attempts || r.Run.Link == "" {
 		t.Errorf("run %+v", r.Run)
+	}
+	if vsock := strings.Contains(res.Command, "vhost-user-vsock-pci"); vsock != strings.Contains(r.Run.Link, "vhost-user-vsock") {
+		t.Errorf("link %s with %s", r.Run.Link, res.Command)
 	}
 	if err == nil {
 		if r.Verdict != report.Pass || ExitStatus(err, r) != StatusPass {

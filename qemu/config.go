@@ -38,6 +38,9 @@ type Config struct {
 	Accel     Accelerator // from Choose; Kind must be set
 	Link      string      // chardev of the host link: a Unix socket path that QEMU listens on, "fd:N", or "" for none
 	QMP       string      // chardev of the QMP monitor, likewise
+	Vsock     string      // back end of a vhost-user-vsock device: a Unix socket path that QEMU connects to, "fd:N", or "" for none
+	VsockCID  uint32      // CID of a vhost-vsock device of the host's kernel, 3 and up; 0 for none
+	VsockFD   string      // "fd:N" of /dev/vhost-vsock for that device; "" has QEMU open it
 	Extra     []string    // further arguments, last
 }
 
@@ -73,7 +76,10 @@ func (c Config) Validate() error {
 	if err := c.Accel.validate(); err != nil {
 		return err
 	}
-	for _, s := range []string{c.Link, c.QMP} {
+	if c.Vsock != "" && c.VsockCID != 0 {
+		return fmt.Errorf("qemu config: vsock: a guest has one device, of the kernel's or of a back end's")
+	}
+	for _, s := range []string{c.Link, c.QMP, c.Vsock} {
 		if len(s) > socketPathMax {
 			return fmt.Errorf("qemu config: socket %s: path longer than %d bytes; set a shorter TMPDIR", s, socketPathMax)
 		}
@@ -85,8 +91,12 @@ func (c Config) Validate() error {
 // alone: equal configurations give equal command lines.
 func (c Config) Args() []string {
 	c = c.WithDefaults()
+	machine := "q35"
+	if c.SharedMemory() {
+		machine += ",memory-backend=mem0"
+	}
 	args := []string{
-		"-machine", "q35",
+		"-machine", machine,
 		"-accel", c.Accel.String(),
 		"-cpu", c.Accel.CPU,
 		"-m", strconv.Itoa(c.MemoryMiB) + "M",
@@ -105,10 +115,39 @@ func (c Config) Args() []string {
 			"-chardev", chardev("link0", c.Link),
 			"-device", "virtserialport,chardev=link0,name="+PortName)
 	}
+	args = append(args, c.vsockArgs()...)
 	if c.QMP != "" {
 		args = append(args, "-chardev", chardev("qmp0", c.QMP), "-mon", "chardev=qmp0,mode=control")
 	}
 	return append(args, c.Extra...)
+}
+
+// SharedMemory tells whether the guest's memory is to be files that another
+// process maps, the back end of a device.
+func (c Config) SharedMemory() bool { return c.Vsock != "" }
+
+// vsockArgs are the arguments of the vsock device, and of the memory that it
+// needs.
+func (c Config) vsockArgs() []string {
+	switch {
+	case c.Vsock != "":
+		where := "path=" + strings.ReplaceAll(c.Vsock, ",", ",,")
+		if fd, ok := strings.CutPrefix(c.Vsock, "fd:"); ok {
+			where = "fd=" + fd
+		}
+		return []string{
+			"-object", fmt.Sprintf("memory-backend-memfd,id=mem0,size=%dM,share=on", c.MemoryMiB),
+			"-chardev", "socket,id=vsock0," + where,
+			"-device", "vhost-user-vsock-pci,chardev=vsock0",
+		}
+	case c.VsockCID != 0:
+		device := fmt.Sprintf("vhost-vsock-pci,guest-cid=%d", c.VsockCID)
+		if fd, ok := strings.CutPrefix(c.VsockFD, "fd:"); ok {
+			device += ",vhostfd=" + fd
+		}
+		return []string{"-device", device}
+	}
+	return nil
 }
 
 // chardev is a socket chardev: on a descriptor that is connected already, or

@@ -39,6 +39,14 @@ func TestArgs(t *testing.T) {
 		{"link by path", func(c *Config) { c.Link = "/t/l,k" }, "-chardev", []string{"socket,id=link0,path=/t/l,,k,server=on,wait=off"}},
 		{"link by descriptor", func(c *Config) { c.Link = "fd:3" }, "-chardev", []string{"socket,id=link0,fd=3"}},
 		{"port", func(c *Config) { c.Link = "fd:3" }, "-device", []string{"virtio-serial-pci", "virtserialport,chardev=link0,name=guestinit.0"}},
+		{"device of a back end", func(c *Config) { c.Vsock = "/t/v,s" }, "-device", []string{"vhost-user-vsock-pci,chardev=vsock0"}},
+		{"back end by path", func(c *Config) { c.Vsock = "/t/v,s" }, "-chardev", []string{"socket,id=vsock0,path=/t/v,,s"}},
+		{"back end by descriptor", func(c *Config) { c.Vsock = "fd:5" }, "-chardev", []string{"socket,id=vsock0,fd=5"}},
+		{"shared memory", func(c *Config) { c.Vsock, c.MemoryMiB = "fd:5", 777 }, "-object", []string{"memory-backend-memfd,id=mem0,size=777M,share=on"}},
+		{"its use", func(c *Config) { c.Vsock = "fd:5" }, "-machine", []string{"q35,memory-backend=mem0"}},
+		{"device of the kernel", func(c *Config) { c.VsockCID = 70000 }, "-device", []string{"vhost-vsock-pci,guest-cid=70000"}},
+		{"and its file", func(c *Config) { c.VsockCID, c.VsockFD = 70000, "fd:6" }, "-device", []string{"vhost-vsock-pci,guest-cid=70000,vhostfd=6"}},
+		{"private memory", func(c *Config) { c.VsockCID = 70000 }, "-machine", []string{"q35"}},
 		{"monitor", func(c *Config) { c.QMP = "fd:4" }, "-mon", []string{"chardev=qmp0,mode=control"}},
 	} {
 		c := base
@@ -77,6 +85,8 @@ func TestValidate(t *testing.T) {
 		{"command line", func(c *Config) { c.Append = "a\nb" }},
 		{"accelerator", func(c *Config) { c.Accel = Accelerator{} }},
 		{"accelerator", func(c *Config) { c.Accel.Thread = "" }},
+		{"socket", func(c *Config) { c.Vsock = "/" + strings.Repeat("x", socketPathMax) }},
+		{"one device", func(c *Config) { c.Vsock, c.VsockCID = "v", 3 }},
 		{"socket", func(c *Config) { c.Link = "/" + strings.Repeat("x", socketPathMax) }},
 	} {
 		c := good

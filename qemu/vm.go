@@ -24,6 +24,10 @@ type Options struct {
 	// Initrd, if set, is the initramfs as an open file, such as a memfd; it
 	// replaces Config.Initrd. Start does not close it.
 	Initrd *os.File
+	// Vsock is the back end's connection for Config.Vsock, of a socket pair, or
+	// /dev/vhost-vsock for Config.VsockCID, as an open file. Start does not
+	// close it.
+	Vsock *os.File
 }
 
 // VM is a running QEMU process and, after Done, what is left of it.
@@ -136,6 +140,13 @@ func (s *starter) start(binary string, c Config, o Options) (*VM, error) {
 	c.QMP = fmt.Sprintf("fd:%d", give(f))
 	if o.Initrd != nil {
 		c.Initrd = fmt.Sprintf("/proc/self/fd/%d", give(o.Initrd))
+	}
+	switch {
+	case o.Vsock == nil:
+	case c.VsockCID != 0:
+		c.VsockFD = fmt.Sprintf("fd:%d", give(o.Vsock))
+	default:
+		c.Vsock = fmt.Sprintf("fd:%d", give(o.Vsock))
 	}
 	console, stdout, err := s.pipe()
 	if err != nil {

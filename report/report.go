@@ -37,7 +37,7 @@ type Run struct {
 	KernelCmdline string             `json:"kernel_cmdline,omitempty"`
 	Accelerator   string             `json:"accelerator"` // kvm, tcg,thread=single, tcg,thread=multi, none (local)
 	QEMUVersion   string             `json:"qemu_version,omitempty"`
-	Link          string             `json:"link"` // serial, vsock, vhost-user, none (local)
+	Link          string             `json:"link"` // vhost-vsock, vhost-user-vsock, serial, none (local)
 	Clocksource   string             `json:"clocksource"`
 	CPUs          int                `json:"cpus"`              // online CPUs the workload saw
 	NUMANodes     int                `json:"numa_nodes"`        // online NUMA nodes

@@ -21,6 +21,10 @@ const (
 	CIDAny   = 0xffff_ffff // to listen for whichever of the machine's CIDs
 )
 
+// Port is where a launcher waits for its guest, unless it tells the guest
+// another one.
+const Port = 9483
+
 // Addr is one end of a vsock connection.
 type Addr struct{ CID, Port uint32 }
 

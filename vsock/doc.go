@@ -15,6 +15,7 @@
 //	G→H report         the report's bytes in chunks; the last one lacks FlagMore
 //	G→H bye            how it ended; only this means "done"
 //	H→G bye            the host has all of it: the guest may power off
+//	H→G beat           every few seconds after hello: the host is there
 //
 // A host that refuses answers with bye at any time. A frame of a type that the
 // receiver does not know is skipped, unless FlagMust is set: then it ends the

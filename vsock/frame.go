@@ -19,6 +19,7 @@ const (
 	TypeEvent  FrameType = 3 // guest → host: Event
 	TypeReport FrameType = 4 // guest → host: a chunk of the report, zstd
 	TypeBye    FrameType = 5 // both: Bye; from the host it acknowledges or refuses
+	TypeBeat   FrameType = 6 // host → guest: the host is there; empty
 )
 
 // String returns the type's name, or its number for an unknown one.
@@ -34,6 +35,8 @@ func (t FrameType) String() string {
 		return "report"
 	case TypeBye:
 		return "bye"
+	case TypeBeat:
+		return "beat"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }

@@ -20,12 +20,16 @@ const (
 type Guest struct {
 	stream  io.ReadWriteCloser
 	timeout time.Duration
+	beat    time.Duration // a host that beats and is silent for so long is gone
 	r       *Reader
 	w       *Writer
+	events  outbox
 
-	mu   sync.Mutex
-	bye  bool // guarded by mu: Bye was sent
-	left bool // guarded by mu: the host has ended the conversation
+	mu       sync.Mutex
+	bye      bool          // guarded by mu: Bye was sent
+	left     error         // guarded by mu: why the host has left; nil while it has not
+	lost     chan struct{} // closed when left is set
+	answered chan struct{} // closed at the host's bye; nil unless Watch reads
 }
 
 // NewGuest returns the guest's end on a stream. Where the stream has
@@ -35,8 +39,10 @@ func NewGuest(stream io.ReadWriteCloser) *Guest {
 	return &Guest{
 		stream:  stream,
 		timeout: DefaultTimeout,
+		beat:    HostSilence,
 		r:       NewReader(stream),
 		w:       NewWriter(stream),
+		lost:    make(chan struct{}),
 	}
 }
 
@@ -82,19 +88,11 @@ func (g *Guest) ReceiveSpec(limit int) ([]byte, error) {
 	})
 	if err != nil {
 		if errors.Is(err, ErrRefused) || errors.Is(err, ErrTorn) {
-			g.hostLeft()
+			g.hostLeft(err)
 		}
 		return nil, fmt.Errorf("receive spec: %w", err)
 	}
 	return spec, nil
-}
-
-// Event sends an event. Its text is cut to MaxText bytes, its groups to
-// MaxGroups.
-func (g *Guest) Event(e Event) error {
-	e.Text = clip(e.Text)
-	e.Groups = e.Groups[:min(len(e.Groups), MaxGroups)]
-	return g.send(TypeEvent, 0, e)
 }
 
 // ReportWriter returns the writer of the report's bytes. They travel in chunks
@@ -121,21 +119,13 @@ func (g *Guest) Bye(b Bye) error {
 		return nil
 	}
 	b.Text = clip(b.Text)
+	if err := g.flush(); err != nil {
+		return fmt.Errorf("send events: %w", err)
+	}
 	if err := g.send(TypeBye, FlagMust, b); err != nil {
 		return err
 	}
-	err := g.bounded(readDeadline, AckTimeout, func() error {
-		for {
-			f, err := g.r.ReadFrame()
-			if errors.Is(err, io.EOF) {
-				return ErrNoBye
-			}
-			if err != nil || f.Type == TypeBye {
-				return err
-			}
-		}
-	})
-	if err != nil {
+	if err := g.awaitAnswer(); err != nil {
 		return fmt.Errorf("await answer to bye: %w", err)
 	}
 	return nil
@@ -153,23 +143,17 @@ func (g *Guest) send(t FrameType, flags Flags, m message) error {
 	return g.write(t, flags, b)
 }
 
-// hostLeft makes all writes fail at once instead of by their timeout.
-func (g *Guest) hostLeft() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.left = true
-}
-
 func (g *Guest) write(t FrameType, flags Flags, payload []byte) error {
-	g.mu.Lock()
-	left := g.left
-	g.mu.Unlock()
-	if left {
-		return fmt.Errorf("write %v frame: the host has left the link: %w", t, io.ErrClosedPipe)
+	if err := g.Err(); err != nil {
+		return fmt.Errorf("write %v frame: %w", t, err)
 	}
-	return g.bounded(writeDeadline, g.timeout, func() error {
+	err := g.bounded(writeDeadline, g.timeout, func() error {
 		return g.w.WriteFrame(t, flags, payload)
 	})
+	if err != nil && !errors.Is(err, ErrTooLarge) {
+		g.hostLeft(err)
+	}
+	return err
 }
 
 // direction tells which deadline of a stream a wait is bounded by.

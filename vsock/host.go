@@ -21,6 +21,7 @@ type HostHandler struct {
 	Report io.Writer
 
 	Silence time.Duration // longest time without a frame; 0 means no limit
+	Beat    time.Duration // between two signs of life for the guest, after its hello; default DefaultBeat
 	Limits  HostLimits
 }
 
@@ -73,10 +74,13 @@ func Serve(ctx context.Context, stream io.ReadWriteCloser, h HostHandler) (Outco
 	w := watch(ctx, stream, h.Silence)
 	err := s.run(w)
 	cause := w.stop()
+	if err != nil {
+		stream.Close() // a beat may wait for room
+	}
+	s.stopBeats()
 	if err == nil {
 		return s.out, nil
 	}
-	stream.Close()
 	if cause != nil {
 		err = cause // the stream's error is only the echo of the watchdog closing it
 	}
@@ -90,6 +94,44 @@ type server struct {
 	h   HostHandler
 	lim HostLimits
 	out Outcome
+
+	stop  chan struct{} // ends the beats; nil before hello
+	beats sync.WaitGroup
+}
+
+// DefaultBeat is the time between two beats of a host.
+const DefaultBeat = 5 * time.Second
+
+// startBeats sends beats from now on. They come from a goroutine of their own:
+// a host that is slow to take what the guest sends is there all the same.
+func (s *server) startBeats() {
+	every := s.h.Beat
+	if every <= 0 {
+		every = DefaultBeat
+	}
+	s.stop = make(chan struct{})
+	s.beats.Go(func() {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			if s.w.WriteFrame(TypeBeat, 0, nil) != nil {
+				return // reading notices too
+			}
+			select {
+			case <-tick.C:
+			case <-s.stop:
+				return
+			}
+		}
+	})
+}
+
+// stopBeats waits for the end of the beats.
+func (s *server) stopBeats() {
+	if s.stop != nil {
+		close(s.stop)
+		s.beats.Wait()
+	}
 }
 
 func (s *server) run(w *watchdog) error {
@@ -120,7 +162,7 @@ func (s *server) ended() error {
 }
 
 func (s *server) handle(f Frame) error {
-	if s.out.Hello == nil && f.Type >= TypeHello && f.Type <= TypeBye && f.Type != TypeHello {
+	if s.out.Hello == nil && f.Type > TypeHello && f.Type <= TypeBeat {
 		return fmt.Errorf("%v before hello: %w", f.Type, ErrProtocol)
 	}
 	switch f.Type {
@@ -138,8 +180,8 @@ func (s *server) handle(f Frame) error {
 		b.Text = clip(b.Text)
 		s.out.Bye = &b
 		return nil
-	case TypeSpec:
-		return fmt.Errorf("spec from the guest: %w", ErrProtocol)
+	case TypeSpec, TypeBeat:
+		return fmt.Errorf("%v from the guest: %w", f.Type, ErrProtocol)
 	}
 	if s.out.Skipped++; s.out.Skipped > s.lim.Skipped {
 		return fmt.Errorf("%d frames of unknown types: %w", s.out.Skipped, ErrFlood)
@@ -164,8 +206,11 @@ func (s *server) hello(f Frame) error {
 		s.h.OnHello(h)
 	}
 	if h.NeedSpec {
-		return s.sendSpec()
+		if err := s.sendSpec(); err != nil {
+			return err
+		}
 	}
+	s.startBeats()
 	return nil
 }
 

@@ -20,6 +20,7 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 	fs.StringVar(&o.Modules, "modules", "", "`DIR` with the kernel's modules (lib/modules/RELEASE)")
 	fs.IntVar(&o.CPUs, "cpus", 0, "number of guest CPUs (default 2, more if the spec names higher ones)")
 	fs.StringVar(&o.Accel, "accel", "auto", "auto, kvm, tcg, tcg,thread=single or tcg,thread=multi")
+	fs.StringVar(&o.Link, "link", "auto", "what joins guest and host: auto, vsock or serial")
 	fs.DurationVar(&o.Timeout, "timeout", 0, "end the whole run after this time (default: boot, the spec's deadline and 30s)")
 	fs.StringVar(&o.ConsoleFile, "console", "", "write the guest's console to `FILE`")
 	fs.StringVar(&o.Append, "append", "", "further kernel command line `WORDS`")

@@ -3,6 +3,7 @@ package cmdline
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ const (
 // The keys of guestinit.
 const (
 	KeySpec     = "guestinit.spec"     // where the spec is: SpecLink, SpecImage, or the spec itself (EncodeSpec)
-	KeyLink     = "guestinit.link"     // the host link: LinkSerial, LinkNone, or LinkAuto (the default)
+	KeyLink     = "guestinit.link"     // the host link: LinkVsock, LinkSerial, LinkNone, or LinkAuto (the default)
 	KeyDeadline = "guestinit.deadline" // of the run in the guest, as Go writes durations
 	KeyQuiet    = "guestinit.quiet"    // 1 or nothing: no line per boot step on the console
 )
@@ -30,7 +31,8 @@ const (
 
 // The words for KeyLink.
 const (
-	LinkAuto   = "auto"   // serial where there is a port, else none
+	LinkAuto   = "auto"   // vsock where a host answers, else serial where there is a port, else none
+	LinkVsock  = "vsock"  // a port of the host over virtio-vsock; "vsock:PORT" names it
 	LinkSerial = "serial" // the virtio-serial port of guestinit
 	LinkNone   = "none"   // no host: the report goes to the console
 )
@@ -120,7 +122,8 @@ func Format(key, value string) (string, error) {
 type Line struct {
 	Raw      string        // the whole line
 	Spec     string        // of KeySpec; "" when absent
-	Link     string        // of KeyLink; LinkAuto when absent
+	Link     string        // of KeyLink, without a port; LinkAuto when absent
+	Port     uint32        // of KeyLink; 0 when it names none
 	Deadline time.Duration // of KeyDeadline; 0 when absent
 	Quiet    bool          // of KeyQuiet
 	Warnings []string      // unknown keys and repeated ones, a line each
@@ -164,12 +167,7 @@ func (l *Line) set(key string, p Param) error {
 		}
 		l.Spec = p.Value
 	case KeyLink:
-		switch p.Value {
-		case LinkAuto, LinkSerial, LinkNone:
-			l.Link = p.Value
-		default:
-			return fmt.Errorf("unknown link %.40q; give %s, %s or %s", p.Value, LinkSerial, LinkNone, LinkAuto)
-		}
+		return l.setLink(p.Value)
 	case KeyDeadline:
 		d, err := time.ParseDuration(p.Value)
 		if err != nil {
@@ -188,6 +186,25 @@ func (l *Line) set(key string, p Param) error {
 	default:
 		l.Warnings = append(l.Warnings, fmt.Sprintf("command line: unknown key %.80q ignored; %s", key, hint(key)))
 	}
+	return nil
+}
+
+// setLink takes the value of KeyLink.
+func (l *Line) setLink(value string) error {
+	switch value {
+	case LinkAuto, LinkVsock, LinkSerial, LinkNone:
+		l.Link, l.Port = value, 0
+		return nil
+	}
+	number, ok := strings.CutPrefix(value, LinkVsock+":")
+	if !ok {
+		return fmt.Errorf("unknown link %.40q; give %s, %s:PORT, %s, %s or %s", value, LinkVsock, LinkVsock, LinkSerial, LinkNone, LinkAuto)
+	}
+	port, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || port == 0 || port == math.MaxUint32 {
+		return fmt.Errorf("%.40q is no port of a vsock; give 1 to %d", number, uint32(math.MaxUint32-1))
+	}
+	l.Link, l.Port = LinkVsock, uint32(port)
 	return nil
 }
 

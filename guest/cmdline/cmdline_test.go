@@ -63,7 +63,7 @@ func TestParse(t *testing.T) {
 		{"far miss", "guestinit.colour=red", def(nil), "", "known keys: guestinit.spec"},
 		{"dashes", "guestinit.some-thing", def(nil), "", "guestinit.some_thing"},
 		{"arguments of init", "-- guestinit.link=none", def(nil), "", ""},
-		{"bad link", "guestinit.link=pigeon guestinit.quiet", def(func(l *Line) { l.Quiet = true }), `unknown link "pigeon"; give serial`, ""},
+		{"bad link", "guestinit.link=pigeon guestinit.quiet", def(func(l *Line) { l.Quiet = true }), `unknown link "pigeon"; give vsock, vsock:PORT, serial`, ""},
 		{"bad deadline", "guestinit.deadline=soon", def(nil), "not a duration", ""},
 		{"short deadline", "guestinit.deadline=0s", def(nil), "outside 100ms to 168h", ""},
 		{"bad quiet", "guestinit.quiet=maybe", def(nil), "truth value", ""},
@@ -188,7 +188,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(`guestinit.=1 guestinit.links=a guestinit.deadline=99999h ="`)
 	f.Fuzz(func(t *testing.T, in string) {
 		l, err := Parse(in)
-		if l.Link != LinkAuto && l.Link != LinkSerial && l.Link != LinkNone {
+		if l.Link != LinkAuto && l.Link != LinkVsock && l.Link != LinkSerial && l.Link != LinkNone {
 			t.Fatalf("link %q", l.Link)
 		}
 		if l.Deadline != 0 && (l.Deadline < MinDeadline || l.Deadline > MaxDeadline) {
@@ -241,4 +241,31 @@ func FuzzDecodeSpec(f *testing.F) {
 			t.Fatalf("does not come back: %v", err)
 		}
 	})
+}
+
+func TestLinks(t *testing.T) {
+	for _, tt := range []struct {
+		value string
+		link  string
+		port  uint32
+		bad   bool
+	}{
+		{"auto", LinkAuto, 0, false},
+		{"vsock", LinkVsock, 0, false},
+		{"vsock:1024", LinkVsock, 1024, false},
+		{"vsock:4294967294", LinkVsock, 4294967294, false},
+		{"serial", LinkSerial, 0, false},
+		{"none", LinkNone, 0, false},
+		{"vsock:", LinkAuto, 0, true},
+		{"vsock:0", LinkAuto, 0, true},
+		{"vsock:4294967295", LinkAuto, 0, true},
+		{"vsock:-1", LinkAuto, 0, true},
+		{"serial:1", LinkAuto, 0, true},
+		{"", LinkAuto, 0, true},
+	} {
+		l, err := Parse(KeyLink + "=" + tt.value)
+		if l.Link != tt.link || l.Port != tt.port || (err != nil) != tt.bad {
+			t.Errorf("%q: link %q, port %d, %v", tt.value, l.Link, l.Port, err)
+		}
+	}
 }

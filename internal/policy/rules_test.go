@@ -88,7 +88,7 @@ var mayImport = map[string][]string{
 	"guest/cmdline":      {"spec"},
 	"internal/firstline": {},
 	"guest":              {"guest/cmdline", "internal/firstline", "report", "spec", "vsock"},
-	"launch":             {"guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock"},
+	"launch":             {"guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock", "vsock/vhostuser"},
 }
 
 // anyImport are the trees that may import all of ours: nothing imports them.

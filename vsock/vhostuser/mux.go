@@ -149,6 +149,16 @@ func (m *mux) work() (more bool) {
 	return more && !m.halted
 }
 
+// drain takes what a guest left in its rings when it was stopped or died: as
+// much as a ring can hold, and no more. The caller holds mu.
+func (m *mux) drain() {
+	for range maxQueueSize/txBudget + 1 {
+		if !m.work() {
+			return
+		}
+	}
+}
+
 // guard does what touches the guest's memory. The memory is a file of QEMU's.
 // Should it shrink, an access faults; that is the end of the rings, as other
 // errors are, not of the process. The caller holds mu.

@@ -53,6 +53,9 @@ func (s *session) run() error {
 	for {
 		msg, err := readMessage(s.conn)
 		if err != nil {
+			s.m.mu.Lock()
+			s.m.drain()
+			s.m.mu.Unlock()
 			return err
 		}
 		err = s.answer(&msg)
@@ -321,6 +324,9 @@ func (s *session) stop(i uint32) {
 	v := &s.rings[i]
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+	if v.queue != nil && i == txQueue {
+		s.m.drain()
+	}
 	s.m.attach(i, nil)
 	if v.queue != nil {
 		v.base = v.queue.nextAvail

@@ -1,6 +1,7 @@
 package vhostuser
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"testing"
@@ -44,6 +45,29 @@ func TestEnd(t *testing.T) {
 			}
 			d.Close()
 		})
+	}
+}
+
+// What a guest wrote before it died, and the device had no time to take, is
+// read all the same, and then the end.
+func TestLastWords(t *testing.T) {
+	d, g := newGuest(t, Options{}, linuxDriver)
+	hc, gc := pair(t, d, g, true)
+	want := noise(50 * 1000)
+	g.mu.Lock()
+	g.mute = true
+	for p := want; len(p) > 0; p = p[1000:] {
+		h, n, ok := gc.s.next(1000, 1000)
+		if !ok || n != 1000 {
+			t.Fatalf("no credit for %d bytes", n)
+		}
+		gc.put(h, p[:n])
+	}
+	g.mu.Unlock()
+	g.conn.Close()
+	got, err := io.ReadAll(hc)
+	if !bytes.Equal(got, want) || !errors.Is(err, ErrGone) {
+		t.Errorf("%d bytes of %d, %v", len(got), len(want), err)
 	}
 }
 
