@@ -318,6 +318,9 @@ func (d *decoder) checkRun(r *Run) error {
 	if err := checkKeys(d, "run.boot_ms", r.BootMs); err != nil {
 		return err
 	}
+	if err := d.checkScheduler(r.Scheduler); err != nil {
+		return err
+	}
 	return d.checkRunPhases(r.Phases)
 }
 

@@ -46,9 +46,10 @@ type Run struct {
 	BootMs        map[string]float64 `json:"boot_ms,omitempty"` // stage → milliseconds; see docs/architecture.md for the stages
 	BootAttempts  int                `json:"boot_attempts,omitempty"`
 	Phases        []Phase            `json:"phases,omitempty"`
-	DurationMs    float64            `json:"duration_ms"`    // from opening the gate to the request to stop
-	StartSkewNs   int64              `json:"start_skew_ns"`  // from opening the gate to the last worker's first pass
-	CollectMs     float64            `json:"collect_ms"`     // from the request to stop until the last worker was collected
+	DurationMs    float64            `json:"duration_ms"`   // from opening the gate to the request to stop
+	StartSkewNs   int64              `json:"start_skew_ns"` // from opening the gate to the last worker's first pass
+	CollectMs     float64            `json:"collect_ms"`    // from the request to stop until the last worker was collected
+	Scheduler     *Scheduler         `json:"scheduler,omitempty"`
 	Spec          json.RawMessage    `json:"spec,omitempty"` // the spec as the guest ran it
 }
 

@@ -32,6 +32,7 @@ func WriteTable(w io.Writer, r *Report, width int) error {
 	t.groups()
 	t.latencies()
 	t.failures()
+	t.schedulerFailure()
 	t.list("NOTES", r.Notes)
 	if err := t.w.Flush(); err != nil {
 		return fmt.Errorf("write report as table: %w", err)
@@ -64,7 +65,7 @@ func (t *table) header() {
 	t.line(clip(fmt.Sprintf("%s: %s", printable(cmp.Or(run.Name, "workload")), strings.ToUpper(verdict)), t.width))
 	// A run that broke off leaves fields empty: what is not known has no line.
 	for _, l := range []struct{ label, text string }{
-		{"kernel", kernel(run)}, {"machine", machine(run)}, {"boot", boot(run)}, {"run", duration(run)}, {"version", run.Version},
+		{"kernel", kernel(run)}, {"machine", machine(run)}, {"boot", boot(run)}, {"run", duration(run)}, {"sched", scheduler(run.Scheduler)}, {"version", run.Version},
 	} {
 		if l.label == "version" && l.text != "" {
 			l.text = "guestinit " + l.text
