@@ -53,12 +53,13 @@ func TestStoppedFromOutside(t *testing.T) {
 	}
 }
 
-// TestBlockedReadsEnd has workers that read from a pipe wait for a partner that
+// TestBlockedWaitsEnd has workers wait without a timeout for a partner that
 // does nothing any more, and sets their stop word without the signal that comes
 // with it: they see it all the same (S32).
-func TestBlockedReadsEnd(t *testing.T) {
+func TestBlockedWaitsEnd(t *testing.T) {
 	for _, g := range []spec.Group{
 		group(2, "pipe_io"), group(2, "cache_pipe"), group(2, "wake_chain", "depth", uint64(2)),
+		group(2, "wake_chain", "depth", uint64(2), "wake", "futex"), group(2, "futex_ping_pong"),
 	} {
 		t.Run(g.Work.Type, func(t *testing.T) {
 			h := start(t, g)

@@ -58,7 +58,7 @@ func cachePipe(s *Slab) {
 		s.soft(errno)
 		return
 	}
-	s.beginReads()
+	s.beginWaits()
 	for at := uintptr(0); !s.Stopped(); s.pass() {
 		for left := burst; left > 0 && !s.Stopped(); {
 			n := min(left, cacheTouches)
@@ -73,6 +73,6 @@ func cachePipe(s *Slab) {
 			break
 		}
 	}
-	s.endReads()
+	s.endWaits()
 	bare.Unmap(buf, size)
 }

@@ -21,13 +21,13 @@ func UsesRing(values *[MaxParams]uint64) bool { return values[1] == wakeByPipe }
 // wakeChain hands a token around a ring of stages, each of which works a little
 // before it wakes the next; wake latency is the wait for the token.
 func wakeChain(s *Slab) {
+	s.beginWaits()
 	if s.Params[1] == wakeByFutex {
 		s.futexChain()
-		return
+	} else {
+		s.pipeChain()
 	}
-	s.beginReads()
-	s.pipeChain()
-	s.endReads()
+	s.endWaits()
 }
 
 func (s *Slab) futexChain() {

@@ -9,6 +9,7 @@ import (
 func futexPingPong(s *Slab) {
 	word, mine := s.word(0), s.Pos&1
 	spin := s.Params[0]
+	s.beginWaits()
 	for !s.Stopped() {
 		s.work(spin)
 		atomic.StoreUint32(word, 1-mine)
@@ -16,13 +17,17 @@ func futexPingPong(s *Slab) {
 		start := s.blocks()
 		for atomic.LoadUint32(word) != mine {
 			if s.Stopped() {
-				return
+				break
 			}
-			bare.FutexWait(word, 1-mine, pollNs)
+			s.await(word, 1-mine)
+		}
+		if s.Stopped() {
+			break
 		}
 		s.woke(start, bare.Now())
 		s.pass()
 	}
+	s.endWaits()
 }
 
 func mutexContention(s *Slab) {

@@ -59,9 +59,36 @@ func (s *Slab) awaitChange(word *uint32, was uint32) bool {
 		if s.Stopped() {
 			return false
 		}
-		bare.FutexWait(word, was, pollNs)
+		s.await(word, was)
 	}
 	return !s.Stopped()
+}
+
+// await waits on a futex while the word is was, for pollNs or for a tick.
+func (s *Slab) await(word *uint32, was uint32) {
+	if s.ticks != 0 {
+		bare.FutexAwait(word, was)
+	} else {
+		bare.FutexWait(word, was, pollNs)
+	}
+}
+
+// beginWaits has a signal end every wait of a forked worker after pollNs, so that
+// its calls need no timeout and read(2) no poll(2) before it: the tools that such
+// types are compared with make none of these either, and they cost a sixth of an
+// exchange. Threads cannot have a signal of their own, and go without.
+func (s *Slab) beginWaits() {
+	if s.Mode == ModeProcess && bare.Tick(pollNs) == 0 {
+		s.ticks = 1
+	}
+}
+
+// endWaits undoes beginWaits.
+func (s *Slab) endWaits() {
+	if s.ticks != 0 {
+		bare.Tick(0)
+		s.ticks = 0
+	}
 }
 
 // restUntilStop sleeps until the worker is to stop.

@@ -8,7 +8,7 @@ import (
 
 func pipeIO(s *Slab) {
 	burst := s.Params[0]
-	s.beginReads()
+	s.beginWaits()
 	for !s.Stopped() {
 		s.work(burst)
 		if !s.exchange() {
@@ -16,7 +16,7 @@ func pipeIO(s *Slab) {
 		}
 		s.pass()
 	}
-	s.endReads()
+	s.endWaits()
 }
 
 // exchange writes a byte to the partner and waits for the partner's. It returns
@@ -33,24 +33,6 @@ func (s *Slab) exchange() bool {
 		s.woke(start, bare.Now())
 	}
 	return true
-}
-
-// beginReads lets awaitByte block in read(2): a poll(2) before each read would be
-// a system call more than the tools make that pipe_io is compared with, and a
-// sixth of what an exchange costs. A tick ends a read that waits. Threads cannot
-// have one of their own, and poll.
-func (s *Slab) beginReads() {
-	if s.Mode == ModeProcess && bare.Tick(pollNs) == 0 {
-		s.ticks = 1
-	}
-}
-
-// endReads undoes beginReads.
-func (s *Slab) endReads() {
-	if s.ticks != 0 {
-		bare.Tick(0)
-		s.ticks = 0
-	}
 }
 
 // awaitByte reads one byte from the predecessor. It returns false when that is

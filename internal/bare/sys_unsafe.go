@@ -129,6 +129,11 @@ func FutexWait(addr *uint32, val uint32, timeout int64) unix.Errno {
 		uintptr(unsafe.Pointer(&ts)), 0, 0))
 }
 
+// FutexAwait is FutexWait without a timeout, for a task that a signal wakes.
+func FutexAwait(addr *uint32, val uint32) unix.Errno {
+	return Errno(Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWait, uintptr(val), 0, 0, 0))
+}
+
 // FutexWake wakes at most n waiters on addr and returns how many it woke.
 func FutexWake(addr *uint32, n int32) int {
 	r := Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(addr)), futexWake, uintptr(n), 0, 0, 0)
