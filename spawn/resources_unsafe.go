@@ -54,6 +54,7 @@ func newArena(plans []groupPlan, samples, phases int) (a *arena, err error) {
 		}
 	}()
 	a.shared.NUMANodes = uint32(onlineNodes())
+	a.shared.SlackNs = theCloner().slackNs
 	at := bare.Address(mem) + head
 	for i := range plans {
 		if at, err = a.fillGroup(&plans[i], layouts[i], at, uint64(samples)); err != nil {

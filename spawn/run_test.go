@@ -211,6 +211,27 @@ func TestSoftFailureIsReported(t *testing.T) {
 	}
 }
 
+// TestWorkersHaveTheSlackOfTheirSpawner checks the timer slack in every mode: the
+// cloner's thread has none itself where it is a real-time one.
+func TestWorkersHaveTheSlackOfTheirSpawner(t *testing.T) {
+	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0) // of this thread, which is no cloner
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintln(slack)
+	for _, mode := range modes {
+		h := startMode(t, mode, group(2, "spin_wait"))
+		waitRunning(t, h)
+		for i := range h.members {
+			path := fmt.Sprintf("/proc/%d/timerslack_ns", h.members[i].slab.TID)
+			if got, err := os.ReadFile(path); err != nil || string(got) != want {
+				t.Errorf("%s worker %d: timer slack %q, %v, want %q", mode, i, got, err, want)
+			}
+		}
+		collect(t, h)
+	}
+}
+
 func TestSetAffinityMovesAWorker(t *testing.T) { // S26
 	h := start(t, group(1, "spin_wait"))
 	if err := h.SetAffinity(0, spec.CPUList{0}); err != nil {

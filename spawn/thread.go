@@ -17,6 +17,7 @@ type cloner struct {
 	calls    chan func()
 	policy   string // what scheduling it got: "fifo:99", "nice:-20" or "nice:N"
 	baseNice int    // nice of the process, which workers inherit
+	slackNs  uint64 // timer slack of the process, which workers inherit
 	outranks int    // handles whose workers need outrank
 }
 
@@ -33,6 +34,9 @@ var theCloner = sync.OnceValue(func() *cloner {
 func (c *cloner) loop(started chan<- struct{}) {
 	runtime.LockOSThread()
 	bare.Prepare()
+	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil {
+		c.slackNs = uint64(slack)
+	}
 	c.baseNice, c.policy = raisePriority()
 	close(started)
 	for f := range c.calls {

@@ -284,6 +284,7 @@ func addTo(count *uint32, n uint32) {
 // run is what every worker does behind the gate, process or thread.
 func (s *Slab) run() {
 	atomic.StoreUint32(&s.State, StateSetup)
+	s.inheritSlack()
 	s.setUp()
 	s.readBack()
 	s.begin()
@@ -291,6 +292,15 @@ func (s *Slab) run() {
 		Types[s.Type].loop(s)
 	}
 	s.end()
+}
+
+// inheritSlack gives the worker the timer slack of its spawner's process. That of
+// the thread that cloned it is 0 where the thread is a real-time one (Linux 6.12),
+// and a clone takes it over with everything else.
+func (s *Slab) inheritSlack() {
+	if slack := SharedAt(s.Shared).SlackNs; slack != 0 {
+		bare.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
+	}
 }
 
 // setUp makes the steps that the Setup asks for, in their fixed order. A step

@@ -220,7 +220,8 @@ type Shared struct {
 	_          [60]byte
 	Epoch      uint32 // phase epoch
 	NUMANodes  uint32 // online nodes
-	_          [56]byte
+	SlackNs    uint64 // timer slack of the spawner's process, which workers get; 0: they keep theirs
+	_          [48]byte
 }
 
 // SlabAt is the slab at an address.
