@@ -17,7 +17,7 @@ import (
 var realTime = []string{"rt_starvation", "priority_inversion", "preempt_storm"}
 
 // everyType is a spec with a group of every work type that a mode allows, but
-// fault_injection and, in fork mode, realTime.
+// fault_injection, exec and, in fork mode, realTime.
 func everyType(mode string) string {
 	var b strings.Builder
 	b.WriteString("version: 1\nname: every type\nduration: 2500ms\n")
@@ -28,7 +28,7 @@ func everyType(mode string) string {
 	for i := range worker.Types {
 		t := &worker.Types[i]
 		refused := map[string]string{spawn.Fork: t.RefuseFork, spawn.Thread: t.RefuseThread, spawn.Container: t.RefuseContainer}[mode]
-		if t.Name == "fault_injection" || refused != "" || mode == spawn.Fork && slices.Contains(realTime, t.Name) {
+		if t.Name == "fault_injection" || t.NeedsParams() || refused != "" || mode == spawn.Fork && slices.Contains(realTime, t.Name) {
 			continue
 		}
 		in, err := worker.Parse(spec.Work{Type: t.Name, Params: needed[t.Name]})

@@ -32,6 +32,9 @@ func (d *decoder) checkWorker(w *Worker) error {
 	if err := new(cpuSet).add(w.CPUsUsed); err != nil {
 		return fmt.Errorf("%w: cpus_used: %w", ErrCorrupt, err)
 	}
+	if err := d.checkOutputs(w); err != nil {
+		return err
+	}
 	if err := checkKeys(d, "numa_pages", w.NUMAPages); err != nil {
 		return err
 	}

@@ -124,6 +124,9 @@ type Worker struct {
 	SoftErrors    map[string]string  `json:"soft_errors,omitempty"` // set-up step → errno text, for steps that failed and did not stop the worker
 	Settings      map[string]Setting `json:"settings,omitempty"`    // policy, nice, affinity, mem_policy, comm, cgroup, uid, gid
 	Phases        []PhaseSlice       `json:"phases,omitempty"`      // one per phase that the worker saw, in order
+
+	Stdout *Output `json:"stdout,omitempty"` // of work type exec: what the program wrote
+	Stderr *Output `json:"stderr,omitempty"`
 }
 
 // ExitInfo says how a worker that committed no report ended.

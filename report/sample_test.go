@@ -1,6 +1,9 @@
 package report
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // population is a Latency over n values from lo upwards, step apart, in buckets
 // of the log-linear scheme.
@@ -94,6 +97,8 @@ func failedReport() *Report {
 	}})
 	crash(2, false, ExitInfo{Kind: ExitExited, Code: 3})
 	crash(4, true, ExitInfo{Kind: ExitTimedOut})
+	r.Workers[2].Stdout = &Output{Head: "first line\nsecond\tline \x1b[31m\n", Bytes: 30}
+	r.Workers[2].Stderr = &Output{Head: "begin\n", Tail: strings.Repeat("x", 120) + "\nend", Bytes: 12345, Omitted: 12000}
 	r.Aggregate([]GroupInfo{{Name: "background-load-with-a-long-name", WorkType: "bursty", Workers: 2}, {Name: "pipes", WorkType: "pipe_io", Workers: 2}, {Name: "futexes", WorkType: "futex_ping_pong", Workers: 2}, {Name: "timers", WorkType: "timer_latency", Workers: 2}})
 	r.Judge()
 	return r

@@ -21,7 +21,8 @@ const (
 
 // WriteTable writes r for people, width columns wide (0 means 100, at least 80):
 // what it ran on, a row per group of throughput and scheduling, a row per group
-// and kind of latency, failures with the stacks of crashed workers, and notes.
+// and kind of latency, failures with the stacks of crashed workers, the last
+// lines that programs wrote, and notes.
 // Text of the guest is escaped where a terminal would act on it.
 func WriteTable(w io.Writer, r *Report, width int) error {
 	if width == 0 {
@@ -33,6 +34,7 @@ func WriteTable(w io.Writer, r *Report, width int) error {
 	t.latencies()
 	t.failures()
 	t.schedulerFailure()
+	t.outputs()
 	t.list("NOTES", r.Notes)
 	if err := t.w.Flush(); err != nil {
 		return fmt.Errorf("write report as table: %w", err)

@@ -58,6 +58,19 @@ func Parse(data []byte, name string) (*spec.Spec, error) {
 	})
 }
 
+// Programs are the programs that the exec workers of a spec become, by the path of
+// the field that names them. The spec is valid.
+func Programs(s *spec.Spec) (paths, programs []string) {
+	for i := range s.Groups {
+		work, err := worker.Parse(s.Groups[i].Work)
+		if err == nil && work.Type.Resource == worker.ExecProgram {
+			paths = append(paths, fmt.Sprintf("groups[%d].work.argv[0]", i))
+			programs = append(programs, work.Lists[worker.ExecArgv][0])
+		}
+	}
+	return paths, programs
+}
+
 // GroupInfos is what a report says of the groups of a spec.
 func GroupInfos(s *spec.Spec) []report.GroupInfo {
 	infos := make([]report.GroupInfo, len(s.Groups))

@@ -60,6 +60,8 @@ func TestAdmission(t *testing.T) {
 		{"fork_exit in a container", Fork, box("box", 1, "fork_exit"), []string{"work.type: fork_exit", "container"}},
 		{"cgroup_churn in a container", Fork, box("box", 1, "cgroup_churn"), []string{"work.type: cgroup_churn", "container"}},
 		{"cgroup_attach_storm in a container", Fork, box("box", 1, "cgroup_attach_storm"), []string{"work.type: cgroup_attach_storm", "container"}},
+		{"exec in threads", Thread, group(1, "exec", "argv", "sh"), []string{"work.type: exec", "thread"}},
+		{"exec in a container", Fork, box("box", 1, "exec", "argv", "sh"), []string{"work.type: exec", "container"}},
 		{"node", Fork, with(func(g *spec.Group) { n := 4096; g.NUMANode = &n }), []string{"numa_node", "4096"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

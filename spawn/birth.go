@@ -133,6 +133,10 @@ func (h *Handle) bearAll(cgroups []string) error {
 // for all of them.
 func (h *Handle) bearGroup(g int, slabs []*worker.Slab, area *bare.Area, cgroup string) error {
 	birth := birth{area: area, cgroup: -1}
+	programs := h.plans[g].work.Type.Resource == worker.ExecProgram
+	if programs && cgroup == "" {
+		cgroup = h.arena.programCgroup()
+	}
 	if cgroup != "" {
 		fd, err := unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -154,6 +158,9 @@ func (h *Handle) bearGroup(g int, slabs []*worker.Slab, area *bare.Area, cgroup 
 			return fmt.Errorf("clone worker %d of %d%s: %w", n, len(slabs), explainClone(err), err)
 		}
 		h.members = append(h.members, member{group: g, index: n, slab: s, proc: len(h.procs) - 1})
+		if programs {
+			h.procs[len(h.procs)-1].program = h.arena.programOf(s)
+		}
 	}
 	return nil
 }

@@ -59,16 +59,36 @@ func (a *arena) makeTarget(slabs []*worker.Slab, dest string) (err error) {
 // makeCgroup makes a cgroup below this process's own, to be removed with the
 // handle, and opens its cgroup.procs.
 func (a *arena) makeCgroup() (int, error) {
-	root, own, err := cgroup2()
+	dir, err := a.makeCgroupDir()
 	if err != nil {
 		return -1, err
 	}
+	return a.openProcs(dir)
+}
+
+func (a *arena) makeCgroupDir() (string, error) {
+	root, own, err := cgroup2()
+	if err != nil {
+		return "", err
+	}
 	dir := filepath.Join(root, own, fmt.Sprintf("guestinit-work-%d-%d", os.Getpid(), cgroupSerial.Add(1)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return -1, fmt.Errorf("make cgroup: %w", err)
+		return "", fmt.Errorf("make cgroup: %w", err)
 	}
 	a.cgroups = append(a.cgroups, dir)
-	return a.openProcs(dir)
+	return dir, nil
+}
+
+// programCgroup makes a cgroup for the programs of a group, so that all they
+// start can be killed with them; "" where this process may make none. It has no
+// controllers: to the scheduler and all others it is not there.
+func (a *arena) programCgroup() string {
+	dir, err := a.makeCgroupDir()
+	if err != nil {
+		return ""
+	}
+	a.programCgroups = append(a.programCgroups, dir)
+	return dir
 }
 
 // openCgroup opens an existing cgroup, named from the root of the hierarchy.

@@ -30,6 +30,7 @@ func (h *Handle) StopAndCollect() ([]report.Worker, error) {
 			h.open()
 			h.collect()
 		})
+		h.finishPrograms()
 	}
 	return h.reports(), nil
 }
@@ -71,6 +72,7 @@ func (h *Handle) Run(ctx context.Context, d time.Duration) ([]report.Worker, err
 	if !stop() {
 		<-woken // the descriptor must outlive the write
 	}
+	h.finishPrograms()
 	return h.reports(), nil
 }
 
@@ -119,10 +121,16 @@ func (h *Handle) collect() {
 	for i := range h.members {
 		atomic.StoreUint32(&h.members[i].slab.Stop, 1)
 	}
+	begin := time.Now()
 	for _, p := range h.procs {
-		p.signal(unix.SIGUSR1)
+		if p.program != nil {
+			p.stopProgram()
+		} else {
+			p.signal(unix.SIGUSR1)
+		}
 	}
-	h.endAll(commitTimeout)
+	h.endPrograms(begin)
+	h.endAll(time.Until(begin.Add(commitTimeout)))
 	h.endedNs = monotonic()
 	h.settle()
 }
@@ -263,9 +271,15 @@ func (h *Handle) reap(p *process) bool {
 		return false
 	}
 	unix.Kill(-p.pid, unix.SIGKILL)
+	if p.program != nil {
+		p.program.measure(p.pid)
+	}
 	done, err := waitPidfd(p.pidfd, &p.exit)
 	if err == nil && !done {
 		return false
+	}
+	if p.program != nil && err == nil {
+		p.program.judge(&p.exit, h.stoppedNs != 0)
 	}
 	p.waitErr = err
 	p.reaped.Store(true)

@@ -27,6 +27,8 @@ func (h *Handle) explain(m *member) *report.ExitInfo {
 		return &report.ExitInfo{Kind: report.ExitWaitFailed, Text: p.waitErr.Error()}
 	case m.timedOut:
 		return timedOut(&s.Fault, m.proc < 0)
+	case p.program != nil && state(s) >= worker.StateRunning && (p.program.ended || s.ExecErrno != 0):
+		return p.program.explain(&p.exit, h.plans[m.group].work.Lists[worker.ExecArgv][0])
 	case s.ExitWord != 0:
 		code := int(s.ExitWord - 1)
 		return &report.ExitInfo{Kind: report.ExitExited, Code: code, Text: exitText(code, state(s))}

@@ -62,6 +62,7 @@ type member struct {
 type process struct {
 	pid, pidfd int
 	container  *worker.Container // nil for a forked worker
+	program    *program          // of an exec worker
 	reaped     atomic.Bool       // written by the cloner's thread
 	waitErr    error
 	exit       exitStatus

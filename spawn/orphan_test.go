@@ -24,8 +24,9 @@ func groups2() []spec.Group { return []spec.Group{group(2, "spin_wait")} }
 
 // helpers are the roles that the test binary can play.
 var helpers = map[string]func(){
-	"limits": playLimits,
-	"crowd":  playCrowd,
+	"limits":  playLimits,
+	"crowd":   playCrowd,
+	"program": playProgram,
 	"spawner": func() {
 		h, err := Spawn(Workload{Groups: groups2()})
 		if err != nil {

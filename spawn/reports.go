@@ -42,6 +42,9 @@ func (h *Handle) report(i int) report.Worker {
 	r.IterationCost = latency(s.Cost)
 	r.TimerLatency = latency(s.Timer)
 	r.Phases = phases(s)
+	if m.proc >= 0 && h.procs[m.proc].program != nil {
+		h.procs[m.proc].program.outputs(&r)
+	}
 	return r
 }
 
@@ -81,7 +84,7 @@ func (h *Handle) addLoop(r *report.Worker, m *member) {
 	r.StartedNs = s.StartNs - h.openedNs
 	r.WallNs = nonNegative(s.EndNs - s.StartNs)
 	switch {
-	case r.Completed:
+	case r.Completed, m.proc >= 0 && h.procs[m.proc].program != nil && h.procs[m.proc].program.ended:
 		r.CPUNs = nonNegative(s.CPUNs)
 		r.Schedstat = report.Schedstat{CPUNs: s.RunCPUNs, RunDelayNs: s.RunDelayNs, RunCount: s.RunCount}
 		r.NUMAPages = numaPages(&s.NUMAPages)
@@ -99,7 +102,11 @@ func (h *Handle) addLoop(r *report.Worker, m *member) {
 // addSchedule adds where the worker ran and how long it was kept waiting.
 func addSchedule(r *report.Worker, s *worker.Slab) {
 	r.Migrations = s.Migrations
-	for _, m := range s.MigrationList[:min(s.Migrations, worker.MaxMigrations)] {
+	seen := min(s.Migrations, worker.MaxMigrations)
+	if s.Program != 0 {
+		seen = 0 // the kernel counts them, and says no more
+	}
+	for _, m := range s.MigrationList[:seen] {
 		r.MigrationList = append(r.MigrationList, report.Migration{
 			AtNs: nonNegative(m.AtNs - s.StartNs), From: int(m.From), To: int(m.To)})
 	}

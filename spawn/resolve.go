@@ -42,7 +42,7 @@ func resolveAffinity(u *worker.Setup, a *spec.Affinity) error {
 		return nil
 	}
 	if a.Intent != "" {
-		return fmt.Errorf("affinity: %s is an intent; resolve it with package topology first", a.Intent)
+		return spec.At("affinity", fmt.Errorf("%s is an intent; resolve it with package topology first", a.Intent))
 	}
 	if len(a.Exact) == 0 {
 		return spec.At("affinity.exact", fmt.Errorf("empty CPU set; use inherit for no affinity"))

@@ -3,6 +3,7 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,11 @@ type supplies struct {
 	cgroups []string // directories, made in this order
 	notes   []string // what the reader of the report should know
 	signals bool     // holds SIGUSR2
+
+	programs       []*program // of exec workers, in order
+	programCgroups []string   // of cgroups, those that programs are born in
+	images         [][]byte   // mappings of packProgram
+	dirs           []string   // directories with names for programs
 }
 
 // supply makes what the work type of a group needs for its workers.
@@ -45,6 +51,8 @@ func (a *arena) supply(p *groupPlan, slabs []*worker.Slab) error {
 		return a.makeLeaves(slabs, int(p.work.Values[0]))
 	case worker.CgroupTarget:
 		return a.makeTarget(slabs, p.work.Texts[0])
+	case worker.ExecProgram:
+		return a.makePrograms(p, slabs)
 	case worker.SharedMemory:
 		if p.work.Type.Name == "signal_storm" && !a.signals {
 			a.signals = true
@@ -56,7 +64,16 @@ func (a *arena) supply(p *groupPlan, slabs []*worker.Slab) error {
 
 // withdraw removes what supply made. The workers have ended.
 func (a *arena) withdraw() error {
-	var errs []error
+	errs := []error{a.unpackPrograms()}
+	for _, r := range a.programs {
+		r.stdout.end(0)
+		r.stderr.end(0)
+	}
+	a.programs, a.programCgroups = nil, nil
+	for _, dir := range a.dirs {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	a.dirs = nil
 	for i := len(a.cgroups) - 1; i >= 0; i-- {
 		errs = append(errs, removeCgroup(a.cgroups[i]))
 	}
@@ -76,6 +93,8 @@ func (p *groupPlan) descriptors() int {
 		return 2 * n
 	case worker.EventPoll, worker.BackingFile, worker.ScratchFile:
 		return n + 2
+	case worker.ExecProgram:
+		return 4*n + 1
 	case worker.CgroupLeaves, worker.CgroupTarget:
 		return worker.MaxDataFDs
 	}

@@ -110,6 +110,9 @@ func (p *groupPlan) admit(g *spec.Group, mode string) error {
 		errs = append(errs, spec.At("workers", fmt.Errorf("%d is no multiple of %d, the group size of %s; use %d",
 			g.Workers, size, work.Type.Name, max((g.Workers+size-1)/size, 1)*size)))
 	}
+	if err := checkProgram(p, g.Workers); err != nil {
+		errs = append(errs, err)
+	}
 	if g.Workers < 0 {
 		errs = append(errs, spec.At("workers", fmt.Errorf("%d is negative", g.Workers)))
 	}

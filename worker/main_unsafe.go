@@ -16,9 +16,10 @@ const gateTimeoutNs = 30e9
 // Exit statuses of a worker process.
 const (
 	ExitCommitted = 0
-	ExitGate      = 1  // the gate did not open in time
-	ExitMember    = 1  // a container could not start one of its workers
-	ExitBirth     = 70 // a step of its birth failed
+	ExitGate      = 1   // the gate did not open in time
+	ExitMember    = 1   // a container could not start one of its workers
+	ExitBirth     = 70  // a step of its birth failed
+	ExitExec      = 127 // an exec worker could not become its program
 )
 
 // ProcessMain is the life of a forked worker, from its birth to its end. arg is

@@ -114,8 +114,13 @@ func TestRefusedParams(t *testing.T) {
 				bad = append(bad, p.Format(p.Min-1))
 			}
 			for _, v := range bad {
-				_, err := Parse(spec.Work{Type: Types[i].Name, Params: map[string]any{p.Name: v}})
-				if e := new(spec.Error); !errors.As(err, &e) || e.Path != p.Name && !strings.HasPrefix(e.Path, p.Name+"[") {
+				params := map[string]any{}
+				if Types[i].NeedsParams() {
+					params["argv"] = "true"
+				}
+				params[p.Name] = v
+				_, err := Parse(spec.Work{Type: Types[i].Name, Params: params})
+				if e := new(spec.Error); !errors.As(err, &e) || e.Path != p.Name && !strings.HasPrefix(e.Path, p.Name+"[") && !strings.HasPrefix(e.Path, p.Name+".") {
 					t.Errorf("%s.%s = %v: %v", Types[i].Name, p.Name, v, err)
 				}
 			}

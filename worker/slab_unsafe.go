@@ -116,6 +116,7 @@ type Slab struct {
 	DataFDs    [MaxDataFDs]int32 // owned descriptors: backing file, epoll instance, cgroup.procs files
 	DataBase   uint64            // the worker's part of its backing file, in bytes
 	DataBytes  uint64
+	Program    uintptr // *Program of exec
 	Peers      uintptr // *Slab of the group's first worker
 	PeerStride uintptr // from one worker of the group to the next
 	PeerCount  uint32
@@ -163,7 +164,7 @@ type Slab struct {
 	VectorBits  uint32 // of alu_hot: the width that ran
 	ownPages    uint32 // 1: the loop filled NUMAPages itself, from its own memory
 	ticks       uint32 // 1: a signal ends every call that waits after pollNs
-	_           uint32
+	ExecErrno   uint32 // of the exec, or of what it needs, if it failed
 	Fault       bare.Fault
 
 	Setup         Setup

@@ -7,6 +7,7 @@ const (
 	refuseForkFromThreads = "a fork of a process with several threads copies locks that the others hold; use clone_mode fork"
 	refuseMoveOfThreads   = "a write to cgroup.procs moves the whole process, the other workers and their spawner too; use clone_mode fork"
 	refuseSigchld         = "it forks and changes what SIGCHLD does to the whole process; use clone_mode fork"
+	refuseExec            = "a program replaces the whole process that it is started in, and not one thread; use clone_mode fork without pcomm"
 	refuseOwnEpoll        = "the workers are the threads of one event loop and share its descriptor table; use clone_mode thread"
 )
 
@@ -382,6 +383,20 @@ var Types = []Type{
 		},
 		Resource: CgroupTarget,
 		Wake:     true, Wakes: attachWakes, RefuseThread: refuseSigchld, RefuseContainer: refuseSigchld, loop: cgroupAttachStorm,
+	},
+	{
+		Name: "exec", Family: "program",
+		Summary: "become a program, which does what it likes until it ends or is told to; both of its outputs are in the report, what it counts and how long it waits is not",
+		Params: []Param{
+			{Name: "argv", Kind: Texts, Min: 1, Max: maxArgs, Required: true, Summary: "the program and its arguments: an absolute path, or a name that is looked up in PATH, where the workload runs"},
+			{Name: "env", Kind: Pairs, Max: maxArgs, Summary: "variables of its environment, beside PATH and HOME"},
+			{Name: "cwd", Kind: Text, Text: "/", Summary: "absolute path of the directory that it begins in"},
+			{Name: "output_kib", Kind: Count, Default: 64, Min: 1, Max: 1024, Summary: "how much of each output is kept: one half of how it began, the other of how it ended"},
+			{Name: "stop_signal", Kind: Enum, Values: stopSignals, Max: uint64(len(stopSignals) - 1), Summary: "what tells its process group to stop"},
+			{Name: "grace", Kind: Duration, Default: 1000 * msec, Max: 4000 * msec, Summary: "from then to SIGKILL, if it does not stop"},
+		},
+		Resource:     ExecProgram,
+		RefuseThread: refuseExec, RefuseContainer: refuseExec, check: checkExec, loop: execProgram,
 	},
 	{
 		Name: "fault_injection", Family: "lifecycle",

@@ -36,7 +36,7 @@ func setUpPack(fs *flag.FlagSet) func([]string, streams) int {
 	modules := fs.String("modules", "", "`DIR` with the kernel's modules (lib/modules/RELEASE)")
 	specPath := fs.String("spec", "", "workload `SPEC` that the image runs without being told")
 	compression := fs.String("compression", "none", "none, gzip, lz4 or zstd")
-	fs.Var(&files, "file", "add `SRC[:DST]` to the image, with the libraries it needs; can be repeated")
+	fs.Var(&files, "file", "add `SRC[:DST]` to the image, with the libraries it needs; can be repeated\n(programs that the spec executes are added by themselves)")
 	return func(args []string, io streams) int {
 		if *out == "" || len(args) > 0 {
 			return fail(io, launch.Usage, errors.New("pack: want -o FILE and no arguments"))
@@ -45,6 +45,9 @@ func setUpPack(fs *flag.FlagSet) func([]string, streams) int {
 		if *specPath != "" {
 			s, err := readSpec([]string{*specPath}, io.in)
 			if err != nil {
+				return fail(io, launch.Usage, err)
+			}
+			if o.Files, err = withPrograms(s, files); err != nil {
 				return fail(io, launch.Usage, err)
 			}
 			if o.Spec, err = s.JSON(); err != nil {

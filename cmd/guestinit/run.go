@@ -27,17 +27,20 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 	fs.StringVar(&o.QEMU, "qemu", "", "QEMU `PATH` (default qemu-system-x86_64)")
 	fs.BoolVar(&o.DryRun, "dry-run", false, "boot nothing: write the image and print the QEMU command")
 	fs.BoolVar(&o.Keep, "keep", false, "keep image, spec, console and report of the run in a directory")
-	fs.Var(&files, "file", "add `SRC[:DST]` to the image, with the libraries it needs; can be repeated")
+	fs.Var(&files, "file", "add `SRC[:DST]` to the image, with the libraries it needs; can be repeated\n(programs that the spec executes are added by themselves)")
 	return func(args []string, io streams) int {
 		s, err := readSpec(args, io.in)
 		if err == nil {
 			o.MemoryMiB, err = parseMemory(*memory)
 		}
+		if err == nil {
+			o.Files, err = withPrograms(s, files)
+		}
 		if err != nil {
 			return fail(io, launch.Usage, err)
 		}
 		s.Samples = s.Samples || out.samples
-		o.Spec, o.Samples, o.Files = s, s.Samples, files
+		o.Spec, o.Samples = s, s.Samples
 		isTerminal, _ := terminal(io.err)
 		o.Progress = launch.NewProgress(io.err, isTerminal)
 		ctx, stop := interruptible()

@@ -15,6 +15,7 @@ const (
 	pathNumaMaps  = "/proc/thread-self/numa_maps\x00"
 	pathVmstat    = "/proc/vmstat\x00"
 	pathCgroup    = "/proc/thread-self/cgroup\x00"
+	pathSched     = "/proc/thread-self/sched\x00"
 )
 
 const pagesMigratedKey = "numa_pages_migrated "

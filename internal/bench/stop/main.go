@@ -95,8 +95,12 @@ func cases(crowd int, names []string) []stopCase {
 			in.Values[p] = t.Params[p].Default
 		}
 		cgroup := t.Resource == worker.CgroupLeaves || t.Resource == worker.CgroupTarget
+		work := spec.Work{Type: t.Name}
+		if t.Resource == worker.ExecProgram {
+			work.Params = map[string]any{"argv": []any{"sleep", "1h"}}
+		}
 		all = append(all, stopCase{name: t.Name, goal: typeGoal, optional: cgroup,
-			group: spec.Group{Workers: in.GroupSize(), Work: spec.Work{Type: t.Name}}})
+			group: spec.Group{Workers: in.GroupSize(), Work: work}})
 	}
 	if len(names) > 0 {
 		return all
