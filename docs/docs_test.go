@@ -70,7 +70,9 @@ func TestFields(t *testing.T) {
 	for doc, types := range map[string][]any{
 		"docs/report.md": {report.Report{}, report.Run{}, report.Scheduler{}, report.Phase{}, report.Group{}, report.Worker{}, report.ExitInfo{}, report.Output{},
 			report.Migration{}, report.Schedstat{}, report.Latency{}, report.Bucket{}},
-		"docs/spec.md": {spec.Spec{}, spec.Group{}, spec.Affinity{}, spec.RandomSubset{}, spec.Sched{}, spec.MemPolicy{}, spec.Checks{}},
+		"docs/spec.md": {spec.Spec{}, spec.Group{}, spec.Affinity{}, spec.RandomSubset{}, spec.Sched{}, spec.MemPolicy{},
+			spec.Cgroup{}, spec.Cpuset{}, spec.Defaults{}, spec.Step{}, spec.Hold{}, spec.Loop{}, spec.Backdrop{}, spec.Op{}, spec.SetCpuset{},
+			spec.Spawn{}, spec.SetAffinity{}, spec.MoveTasks{}, spec.Program{}, spec.WaitProgram{}, spec.Scheduler{}, spec.Checks{}},
 	} {
 		text := read(t, doc)
 		for _, v := range types {

@@ -130,9 +130,10 @@ func (o *consoleOutput) close() error {
 
 // groupInfos is what the table says of the groups of a spec.
 func groupInfos(s *spec.Spec) []report.GroupInfo {
-	infos := make([]report.GroupInfo, len(s.Groups))
-	for i, g := range s.Groups {
-		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Workers: g.Workers}
+	placed := s.Placed()
+	infos := make([]report.GroupInfo, len(placed))
+	for i, g := range placed {
+		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Cgroup: g.Cgroup, Step: s.StepNumber(g.Step), Workers: g.Workers}
 	}
 	return infos
 }

@@ -59,24 +59,25 @@ func (c *collector) finish(whole bool) (*report.Report, error) {
 func reportLimits(s *spec.Spec, samples bool) report.Limits {
 	l := report.DefaultLimits()
 	l.KeepSamples = samples
-	workers := 0
-	for _, g := range s.Groups {
-		workers += g.Workers
+	workers := s.Workers()
+	if s.Elastic() { // the guest knows how many
+		workers = spec.MaxWorkers
 	}
-	l.Workers, l.Groups = workers, len(s.Groups)
+	l.Workers, l.Groups = workers, len(s.Placed())
 	l.Bytes = min(l.Bytes, 64<<20+uint64(workers)*(4<<20))
 	return l
 }
 
 // groupInfos tells Aggregate what the spec asked for.
 func groupInfos(s *spec.Spec) []report.GroupInfo {
-	infos := make([]report.GroupInfo, len(s.Groups))
-	for i, g := range s.Groups {
+	placed := s.Placed()
+	infos := make([]report.GroupInfo, len(placed))
+	for i, g := range placed {
 		name := g.Name
 		if name == "" {
 			name = fmt.Sprintf("g%d", i)
 		}
-		infos[i] = report.GroupInfo{Name: name, WorkType: g.Work.Type, Workers: g.Workers}
+		infos[i] = report.GroupInfo{Name: name, WorkType: g.Work.Type, Cgroup: g.Cgroup, Step: s.StepNumber(g.Step), Workers: g.Workers}
 	}
 	return infos
 }

@@ -150,9 +150,7 @@ func parseAccel(s string) (kind, thread string, err error) {
 func defaultMemory(s *spec.Spec) int {
 	workers := 0
 	if s != nil {
-		for _, g := range s.Groups {
-			workers += g.Workers
-		}
+		workers = s.Workers()
 	}
 	return 512 + max(0, workers-1000)/4
 }
@@ -163,7 +161,7 @@ func defaultCPUs(s *spec.Spec) int {
 	if s == nil {
 		return n
 	}
-	for _, g := range s.Groups {
+	for _, g := range s.Placed() {
 		if g.Affinity == nil {
 			continue
 		}

@@ -45,17 +45,13 @@ func Validate(s *spec.Spec) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	w := workload(s, unresolved(s.Groups), false)
-	return w.Validate()
+	return admit(s)
 }
 
 // Parse reads a spec and checks it as Validate does. name is the file's; every
 // error has the line, column and path of what is wrong.
 func Parse(data []byte, name string) (*spec.Spec, error) {
-	return spec.ParseChecked(data, name, func(s *spec.Spec) error {
-		w := workload(s, unresolved(s.Groups), false)
-		return w.Validate()
-	})
+	return spec.ParseChecked(data, name, admit)
 }
 
 // Programs are the programs that the exec workers of a spec become, by the path of
@@ -73,9 +69,10 @@ func Programs(s *spec.Spec) (paths, programs []string) {
 
 // GroupInfos is what a report says of the groups of a spec.
 func GroupInfos(s *spec.Spec) []report.GroupInfo {
-	infos := make([]report.GroupInfo, len(s.Groups))
-	for i, g := range s.Groups {
-		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Workers: g.Workers}
+	placed := s.Placed()
+	infos := make([]report.GroupInfo, len(placed))
+	for i, g := range placed {
+		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Cgroup: g.Cgroup, Step: s.StepNumber(g.Step), Workers: g.Workers}
 	}
 	return infos
 }
@@ -94,6 +91,9 @@ func workload(s *spec.Spec, groups []spec.Group, samples bool) spawn.Workload {
 // all the same, and the result says so. An error means that there was no run:
 // the spec was refused, or a worker could not be born.
 func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Result, err error) {
+	if len(s.Steps) > 0 || len(s.Cgroups) > 0 || s.Scheduler != nil || s.Elastic() {
+		return Result{}, errors.New("run spec: this build runs groups alone, outside of cgroups and steps")
+	}
 	run.Name, run.CloneMode = s.Name, s.CloneMode
 	describeMachine(&run)
 	// A guest has the spec as JSON already; to encode it again is code that its

@@ -198,12 +198,16 @@ func (d *decoder) spec(n *node, s *Spec) {
 		field{"clone_mode", d.text(&s.CloneMode)},
 		field{"samples", d.boolean(&s.Samples)},
 		field{"checks", func(n *node, path string) { s.Checks = d.checks(n, path) }},
-		field{"groups", func(n *node, path string) {
+		field{"groups", func(n *node, path string) { d.groups(n, path, &s.Groups) }},
+		field{"cgroups", func(n *node, path string) { d.cgroups(n, path, &s.Cgroups) }},
+		field{"backdrop", func(n *node, path string) { s.Backdrop = d.backdrop(n, path) }},
+		field{"steps", func(n *node, path string) {
 			d.list(n, path, func(_ int, n *node, path string) {
-				s.Groups = append(s.Groups, Group{})
-				d.group(n, path, &s.Groups[len(s.Groups)-1])
+				s.Steps = append(s.Steps, Step{})
+				d.step(n, path, &s.Steps[len(s.Steps)-1])
 			})
 		}},
+		field{"scheduler", func(n *node, path string) { s.Scheduler = d.scheduler(n, path) }},
 	)
 	for _, name := range []string{"duration", "deadline"} { // 0 would become the default
 		if v := n.get(name); v != nil && v.kind == kindString && isZero(v.text) {
@@ -218,21 +222,47 @@ func isZero(text string) bool {
 }
 
 func (d *decoder) group(n *node, path string, g *Group) {
-	d.object(n, path,
-		field{"name", d.text(&g.Name)},
-		field{"workers", d.integer(1, MaxGroupWorkers, func(v int64) { g.Workers = int(v) })},
-		field{"work", func(n *node, path string) { d.work(n, path, &g.Work) }},
-		field{"affinity", func(n *node, path string) { g.Affinity = d.affinity(n, path) }},
-		field{"sched", func(n *node, path string) { g.Sched = d.sched(n, path) }},
-		field{"mem_policy", func(n *node, path string) { g.MemPolicy = d.memPolicy(n, path) }},
-		field{"nice", d.integer(-20, 19, func(v int64) { i := int(v); g.Nice = &i })},
-		field{"comm", d.text(&g.Comm)},
-		field{"pcomm", d.text(&g.Pcomm)},
-		field{"uid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.UID = &u })},
-		field{"gid", d.integer(0, maxID, func(v int64) { u := uint32(v); g.GID = &u })},
-		field{"numa_node", d.integer(0, MaxNUMANode, func(v int64) { i := int(v); g.NUMANode = &i })},
-		field{"checks", func(n *node, path string) { g.Checks = d.checks(n, path) }},
-	)
+	d.object(n, path, append([]field{
+		{"name", d.text(&g.Name)},
+		{"workers", d.integer(1, MaxGroupWorkers, func(v int64) { g.Workers = int(v) })},
+		{"workers_pct", func(n *node, at string) {
+			d.percent(&g.WorkersPct, MaxWorkersPct)(n, at)
+			d.broken[path+".workers"] = d.broken[at] // it is not missing
+		}},
+		{"work", func(n *node, path string) { d.work(n, path, &g.Work) }},
+		{"checks", func(n *node, path string) { g.Checks = d.checks(n, path) }},
+	}, d.attributes(attributes{&g.Affinity, &g.Sched, &g.MemPolicy, &g.Nice, &g.Comm, &g.Pcomm, &g.UID, &g.GID, &g.NUMANode})...)...)
+}
+
+// attributes points to what a group has and a cgroup's defaults have.
+type attributes struct {
+	affinity    **Affinity
+	sched       **Sched
+	memPolicy   **MemPolicy
+	nice        **int
+	comm, pcomm *string
+	uid, gid    **uint32
+	node        **int
+}
+
+func (d *decoder) defaults(n *node, path string) *Defaults {
+	v := new(Defaults)
+	d.object(n, path, d.attributes(attributes{&v.Affinity, &v.Sched, &v.MemPolicy, &v.Nice, &v.Comm, &v.Pcomm, &v.UID, &v.GID, &v.NUMANode})...)
+	return v
+}
+
+func (d *decoder) attributes(a attributes) []field {
+	return []field{
+		{"affinity", func(n *node, path string) { *a.affinity = d.affinity(n, path) }},
+		{"sched", func(n *node, path string) { *a.sched = d.sched(n, path) }},
+		{"mem_policy", func(n *node, path string) { *a.memPolicy = d.memPolicy(n, path) }},
+		{"nice", d.integer(-20, 19, func(v int64) { i := int(v); *a.nice = &i })},
+		{"comm", d.text(a.comm)},
+		{"pcomm", d.text(a.pcomm)},
+		{"uid", d.integer(0, maxID, func(v int64) { u := uint32(v); *a.uid = &u })},
+		{"gid", d.integer(0, maxID, func(v int64) { u := uint32(v); *a.gid = &u })},
+		{"numa_node", d.integer(0, MaxNUMANode, func(v int64) { i := int(v); *a.node = &i })},
+	}
 }
 
 // maxID is the highest user or group id; the one above means "none" to the kernel.

@@ -105,16 +105,18 @@ func (d *decoder) locate(err error) {
 	}
 }
 
-// isBroken reports whether path or an object around it is broken. A group is
-// broken only by errors of its own, not by others at the top level.
+// isBroken reports whether path or an object around it is broken. An element of
+// a list is broken only by errors of its own, not by those around the list.
 func (d *decoder) isBroken(path string) bool {
-	inGroup := strings.HasPrefix(path, "groups[")
 	for ; path != ""; path = parentPath(path) {
 		if d.broken[path] {
 			return true
 		}
+		if strings.HasSuffix(path, "]") {
+			return false
+		}
 	}
-	return d.broken[""] && !inGroup
+	return d.broken[""]
 }
 
 // position is where the field of a path stands, or what is around it.

@@ -7,7 +7,8 @@ package spec
 // Version is the spec version this package reads.
 const Version = 1
 
-// Spec is one workload: groups of workers that run side by side for Duration.
+// Spec is one workload: groups of workers that run side by side for Duration, in
+// cgroups or outside of them, or steps of such groups one after the other.
 type Spec struct {
 	Version   int      `json:"version"`              // 1
 	Name      string   `json:"name,omitempty"`       // for people; default "workload"
@@ -16,33 +17,31 @@ type Spec struct {
 	CloneMode string   `json:"clone_mode,omitempty"` // fork (default) or thread
 	Samples   bool     `json:"samples,omitempty"`    // keep raw samples of every latency in the report
 	Checks    *Checks  `json:"checks,omitempty"`     // thresholds of every group
-	Groups    []Group  `json:"groups"`               // 1 to 1024
-}
 
-// Workers is the number of workers of all groups.
-func (s *Spec) Workers() int {
-	n := 0
-	for i := range s.Groups {
-		n += s.Groups[i].Workers
-	}
-	return n
+	Groups  []Group  `json:"groups,omitempty"`  // outside of all cgroups; all groups together are 1 to 1024
+	Cgroups []Cgroup `json:"cgroups,omitempty"` // with groups in them; these and Groups are one step
+
+	Backdrop  *Backdrop  `json:"backdrop,omitempty"` // only with Steps
+	Steps     []Step     `json:"steps,omitempty"`    // in place of Groups and Cgroups
+	Scheduler *Scheduler `json:"scheduler,omitempty"`
 }
 
 // Group is a number of workers that run the same work with the same set-up.
 type Group struct {
-	Name      string     `json:"name,omitempty"` // default "gINDEX"
-	Workers   int        `json:"workers"`        // 1 to 100,000; a multiple of the work type's group size
-	Work      Work       `json:"work"`
-	Affinity  *Affinity  `json:"affinity,omitempty"`   // absent: inherit
-	Sched     *Sched     `json:"sched,omitempty"`      // absent: normal
-	MemPolicy *MemPolicy `json:"mem_policy,omitempty"` // absent: default
-	Nice      *int       `json:"nice,omitempty"`       // −20 to 19; absent: untouched
-	Comm      string     `json:"comm,omitempty"`       // 1 to 15 bytes
-	Pcomm     string     `json:"pcomm,omitempty"`      // 1 to 15 bytes: one process of this name has all workers as its threads
-	UID       *uint32    `json:"uid,omitempty"`
-	GID       *uint32    `json:"gid,omitempty"`
-	NUMANode  *int       `json:"numa_node,omitempty"` // pins to the node's CPUs; overrides affinity
-	Checks    *Checks    `json:"checks,omitempty"`    // win over those of the spec
+	Name       string     `json:"name,omitempty"`        // default "gINDEX"
+	Workers    int        `json:"workers,omitempty"`     // 1 to 100,000; a multiple of the work type's group size
+	WorkersPct Percent    `json:"workers_pct,omitempty"` // in place of Workers: of the CPUs that the group may run on, rounded up
+	Work       Work       `json:"work"`
+	Affinity   *Affinity  `json:"affinity,omitempty"`   // absent: inherit
+	Sched      *Sched     `json:"sched,omitempty"`      // absent: normal
+	MemPolicy  *MemPolicy `json:"mem_policy,omitempty"` // absent: default
+	Nice       *int       `json:"nice,omitempty"`       // −20 to 19; absent: untouched
+	Comm       string     `json:"comm,omitempty"`       // 1 to 15 bytes
+	Pcomm      string     `json:"pcomm,omitempty"`      // 1 to 15 bytes: one process of this name has all workers as its threads
+	UID        *uint32    `json:"uid,omitempty"`
+	GID        *uint32    `json:"gid,omitempty"`
+	NUMANode   *int       `json:"numa_node,omitempty"` // pins to the node's CPUs; overrides affinity
+	Checks     *Checks    `json:"checks,omitempty"`    // win over those of the spec
 }
 
 // Work names a work type and its parameters as the spec wrote them; package

@@ -338,7 +338,7 @@ func TestNearest(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(Quickstart())
-	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/bad/*.json"} {
+	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/bad/*.json", "testdata/good/*.yaml"} {
 		files, _ := filepath.Glob(pattern)
 		for _, file := range files {
 			data, err := os.ReadFile(file)

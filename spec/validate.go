@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,8 @@ const (
 	MaxDeadline     = MaxDuration + Duration(time.Hour)
 	MaxGroups       = 1024
 	MaxGroupWorkers = 100_000
-	MaxWorkers      = 100_000 // of all groups together
+	MaxWorkers      = 100_000          // of all groups together
+	MaxWorkersPct   = Percent(100_000) // ten workers per CPU
 	MaxNUMANode     = 1023
 	MaxNameLen      = 64
 	MaxCommLen      = 15 // TASK_COMM_LEN − 1
@@ -64,7 +66,8 @@ const (
 )
 
 // SetDefaults fills in what the spec left out: name, duration, deadline,
-// clone_mode and the names of groups.
+// clone_mode, the names of groups, steps and programs, the bounds of waits, and
+// what groups inherit from their cgroups.
 func (s *Spec) SetDefaults() {
 	if s.Name == "" {
 		s.Name = DefaultName
@@ -73,15 +76,41 @@ func (s *Spec) SetDefaults() {
 		s.Duration = DefaultDuration
 	}
 	if s.Deadline == 0 && s.Duration > 0 && s.Duration <= MaxDuration {
-		s.Deadline = s.Duration + DeadlineSlack
+		s.Deadline = s.Duration + DeadlineSlack + StepSlack*Duration(min(max(len(s.Steps)-1, 0), MaxSteps))
+		s.Deadline = min(s.Deadline, MaxDeadline)
 	}
 	if s.CloneMode == "" {
 		s.CloneMode = Fork
 	}
-	for i := range s.Groups {
-		if s.Groups[i].Name == "" {
-			s.Groups[i].Name = fmt.Sprintf("g%d", i)
+	for i := range s.Steps {
+		if s.Steps[i].Name == "" {
+			s.Steps[i].Name = fmt.Sprintf("step%d", i)
 		}
+	}
+	n := 0
+	s.visit(visitor{
+		group: func(g Placed, inherited Defaults) {
+			if g.Name == "" {
+				g.Name = fmt.Sprintf("g%d", n)
+			}
+			n++
+			g.inherit(inherited)
+		},
+		program: func(p *Program, _ string) { p.setDefaults() },
+		op: func(o *Op, _ string) {
+			if o.RunProgram != nil {
+				o.RunProgram.setDefaults()
+			}
+			if o.WaitProgram != nil && o.WaitProgram.Timeout == 0 {
+				o.WaitProgram.Timeout = DefaultWaitProgram
+			}
+		},
+	})
+}
+
+func (p *Program) setDefaults() {
+	if p.Name == "" && p.Path != "" {
+		p.Name = path.Base(p.Path)
 	}
 }
 
@@ -139,35 +168,18 @@ func (s *Spec) check() []*Error {
 	if s.Checks != nil {
 		c.checks("checks", s.Checks)
 	}
-	c.groups(s.Groups)
+	c.scenario(s)
 	return c.errs
-}
-
-func (c *checker) groups(groups []Group) {
-	if len(groups) == 0 || len(groups) > MaxGroups {
-		c.errorf("groups", "has %d groups; 1 to %d", len(groups), MaxGroups)
-		return
-	}
-	total := 0
-	byName := map[string]int{}
-	for i := range groups {
-		g := &groups[i]
-		path := fmt.Sprintf("groups[%d]", i)
-		c.group(path, g)
-		if j, taken := byName[g.Name]; taken {
-			c.errorf(path+".name", "%s is the name of groups[%d] already", quote(g.Name), j)
-		}
-		byName[g.Name] = i
-		total += max(g.Workers, 0)
-	}
-	if total > MaxWorkers {
-		c.errorf("groups", "have %d workers together; at most %d", total, MaxWorkers)
-	}
 }
 
 func (c *checker) group(path string, g *Group) {
 	c.name(path+".name", g.Name)
 	switch {
+	case g.Workers != 0 && g.WorkersPct != 0:
+		c.errorf(path+".workers_pct", "cannot stand beside workers; keep one")
+	case g.WorkersPct < 0 || g.WorkersPct > MaxWorkersPct:
+		c.errorf(path+".workers_pct", "%s is out of range; above 0 to %s", g.WorkersPct, MaxWorkersPct)
+	case g.WorkersPct != 0:
 	case g.Workers == 0:
 		c.errorf(path+".workers", "is missing or 0; 1 to %d", MaxGroupWorkers)
 	case g.Workers < 0 || g.Workers > MaxGroupWorkers:
@@ -176,6 +188,11 @@ func (c *checker) group(path string, g *Group) {
 	if g.Work.Type == "" {
 		c.errorf(path+".work.type", "is missing; write work: spin_wait, or work: {type: bursty, burst_duration: 10ms}")
 	}
+	c.attributes(path, g)
+}
+
+// attributes checks what a group may inherit as well.
+func (c *checker) attributes(path string, g *Group) {
 	if g.Affinity != nil {
 		c.affinity(path+".affinity", g.Affinity)
 	}

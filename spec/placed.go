@@ -1,0 +1,170 @@
+package spec
+
+import (
+	"cmp"
+	"fmt"
+)
+
+// BackdropStep is the Step of what lives in the backdrop.
+const BackdropStep = -1
+
+// Placed is a group of a spec, and where and when it runs.
+type Placed struct {
+	*Group
+	Path   string // of its field: "steps[1].cgroups[0].groups[2]"
+	Cgroup string // path, "outer/inner"; "" for none
+	Step   int    // index into Steps, 0 in a spec without them, or BackdropStep
+}
+
+// Placed lists all groups of the spec. Their order is that of the report's group
+// indexes: the backdrop's, then step by step; of each the groups outside of all
+// cgroups, then those of cgroups, then those that ops start.
+func (s *Spec) Placed() []Placed {
+	var placed []Placed
+	s.visit(visitor{group: func(g Placed, _ Defaults) { placed = append(placed, g) }})
+	return placed
+}
+
+// Workers is the number of workers of all groups. Those of a group with
+// workers_pct are not known before the run and count as 0.
+func (s *Spec) Workers() int {
+	n := 0
+	for _, g := range s.Placed() {
+		n += g.Workers
+	}
+	return n
+}
+
+// Elastic tells whether the number of workers depends on the machine: some group
+// has workers_pct.
+func (s *Spec) Elastic() bool {
+	for _, g := range s.Placed() {
+		if g.WorkersPct != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// StepName is the name of a step as reports have it: "backdrop" for BackdropStep,
+// "" in a spec without steps.
+func (s *Spec) StepName(step int) string {
+	switch {
+	case step == BackdropStep:
+		return "backdrop"
+	case step < len(s.Steps):
+		return s.Steps[step].Name
+	}
+	return ""
+}
+
+// visitor is told of the parts of a spec, in order. Functions that are nil are
+// skipped.
+type visitor struct {
+	group   func(g Placed, inherited Defaults)
+	cgroup  func(c *Cgroup, path, name string) // before what is in it; name is its path
+	op      func(o *Op, path string)           // before what it brings
+	program func(p *Program, path string)      // of the backdrop; those of ops come with op
+	step    int
+}
+
+// visit tells v of everything in the spec.
+func (s *Spec) visit(v visitor) {
+	if b := s.Backdrop; b != nil {
+		v.step = BackdropStep
+		v.groups(b.Groups, "backdrop.groups", "", Defaults{})
+		v.cgroups(b.Cgroups, "backdrop.cgroups", "", Defaults{})
+		for i := range b.Programs {
+			if v.program != nil {
+				v.program(&b.Programs[i], at("backdrop.programs", i))
+			}
+		}
+		v.ops(b.Ops, "backdrop.ops")
+	}
+	v.step = 0
+	v.groups(s.Groups, "groups", "", Defaults{})
+	v.cgroups(s.Cgroups, "cgroups", "", Defaults{})
+	for i := range s.Steps {
+		v.step = i
+		path := at("steps", i)
+		v.groups(s.Steps[i].Groups, path+".groups", "", Defaults{})
+		v.cgroups(s.Steps[i].Cgroups, path+".cgroups", "", Defaults{})
+		v.ops(s.Steps[i].Ops, path+".ops")
+	}
+}
+
+func (v *visitor) groups(groups []Group, path, cgroup string, inherited Defaults) {
+	for i := range groups {
+		if v.group != nil {
+			v.group(Placed{&groups[i], at(path, i), cgroup, v.step}, inherited)
+		}
+	}
+}
+
+func (v *visitor) cgroups(cgroups []Cgroup, path, outer string, inherited Defaults) {
+	for i := range cgroups {
+		v.cgroupAt(&cgroups[i], at(path, i), outer, inherited)
+	}
+}
+
+func (v *visitor) cgroupAt(c *Cgroup, path, outer string, inherited Defaults) {
+	name := c.Name
+	if outer != "" {
+		name = outer + "/" + c.Name
+	}
+	if v.cgroup != nil {
+		v.cgroup(c, path, name)
+	}
+	if c.Defaults != nil {
+		inherited = c.Defaults.over(inherited)
+	}
+	v.groups(c.Groups, path+".groups", name, inherited)
+	v.cgroups(c.Cgroups, path+".cgroups", name, inherited)
+}
+
+func (v *visitor) ops(ops []Op, path string) {
+	for i := range ops {
+		o, at := &ops[i], at(path, i)
+		if v.op != nil {
+			v.op(o, at)
+		}
+		if o.AddCgroup != nil {
+			v.cgroupAt(o.AddCgroup, at+".add_cgroup", "", Defaults{})
+		}
+		if o.Spawn != nil {
+			v.groups(o.Spawn.Groups, at+".spawn.groups", o.Spawn.Cgroup, Defaults{})
+		}
+	}
+}
+
+func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+// over is d with what it leaves out taken from outer.
+func (d Defaults) over(outer Defaults) Defaults {
+	d.Affinity = cmp.Or(d.Affinity, outer.Affinity)
+	d.Sched = cmp.Or(d.Sched, outer.Sched)
+	d.MemPolicy = cmp.Or(d.MemPolicy, outer.MemPolicy)
+	d.Nice = cmp.Or(d.Nice, outer.Nice)
+	d.Comm = cmp.Or(d.Comm, outer.Comm)
+	d.Pcomm = cmp.Or(d.Pcomm, outer.Pcomm)
+	d.UID = cmp.Or(d.UID, outer.UID)
+	d.GID = cmp.Or(d.GID, outer.GID)
+	d.NUMANode = cmp.Or(d.NUMANode, outer.NUMANode)
+	return d
+}
+
+// inherit gives a group what it does not set itself.
+func (g *Group) inherit(d Defaults) {
+	own := Defaults{g.Affinity, g.Sched, g.MemPolicy, g.Nice, g.Comm, g.Pcomm, g.UID, g.GID, g.NUMANode}.over(d)
+	g.Affinity, g.Sched, g.MemPolicy, g.Nice, g.Comm = own.Affinity, own.Sched, own.MemPolicy, own.Nice, own.Comm
+	g.Pcomm, g.UID, g.GID, g.NUMANode = own.Pcomm, own.UID, own.GID, own.NUMANode
+}
+
+// StepNumber is the number of a step as reports have it: from 1, and 0 for what
+// lives through all of them.
+func (s *Spec) StepNumber(step int) int {
+	if step == BackdropStep || len(s.Steps) == 0 {
+		return 0
+	}
+	return step + 1
+}
