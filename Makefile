@@ -67,7 +67,7 @@ check-all: test ## everything, and the long matrix: 100 boots in a row, fuzzing
 ##@ Measuring
 
 .PHONY: bench
-bench: bench-spawn bench-stop bench-boot ## all benchmarks, each side by side with what it is compared with
+bench: bench-spawn bench-stop bench-boot bench-vsock ## all benchmarks, each side by side with what it is compared with
 
 .PHONY: bench-spawn
 bench-spawn: build ## births of workers against a C program that forks and a Go program that re-executes itself
@@ -80,6 +80,10 @@ bench-stop: build ## how soon workers of every type stop, and crowds that leave 
 .PHONY: bench-boot
 bench-boot: build deps kernels ## boots of guestinit against minimal C and Go programs as /init, all three kernels
 	$(GO) run ./internal/bench/boot $(KERNELS)
+
+.PHONY: bench-vsock
+bench-vsock: build deps kernels ## the vsock device against virtio-serial and $$VHOST_DEVICE_VSOCK, a binary of vhost-device-vsock
+	$(GO) run ./internal/bench/vsock $(KERNELS)
 
 ##@ What the tests need
 

@@ -1,0 +1,274 @@
+// Command vsock measures the ways between guest and host: the device in user
+// space (package vsock/vhostuser), a virtio-serial port, and, if the environment
+// variable VHOST_DEVICE_VSOCK names its binary, vhost-device-vsock. Same QEMU,
+// same kernel, same program in the guest; boots take turns, medians count.
+//
+// The device is measured twice: with connections of this process, as the
+// launcher has them, and through Unix sockets, which is all that the other
+// program has. Ratios are of the latter.
+//
+// Usage: vsock [-rounds N] KERNEL...
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/guestinit/guestinit/kernel"
+)
+
+func main() {
+	if os.Getpid() == 1 {
+		guest()
+	}
+	boots := flag.Int("rounds", 3, "boots of each kind; the median counts")
+	flag.Parse()
+	if err := bench(*boots, flag.Args(), os.Getenv("VHOST_DEVICE_VSOCK")); err != nil {
+		fmt.Fprintln(os.Stderr, "vsock:", err)
+		os.Exit(1)
+	}
+}
+
+// fairSize is the size of writes for comparisons: vhost-device-vsock stalls from
+// 32 KiB on.
+const fairSize = 28 << 10
+
+// The ways, as they are printed.
+const (
+	wayProcess = "device, in process"
+	waySockets = "device, Unix sockets"
+	waySerial  = "virtio-serial"
+	wayDaemon  = "vhost-device-vsock"
+)
+
+// figures is what was measured of one way; zero is what it does not have.
+type figures struct {
+	up, down           []float64 // MiB/s from the guest and to it
+	connectUp, tripUp  []float64 // µs, begun in the guest
+	connectDown, tripD []float64 // µs, begun on the host
+}
+
+func bench(boots int, names []string, daemon string) error {
+	if len(names) == 0 {
+		return errors.New("name kernels: versions in the cache (6.12) or paths")
+	}
+	for _, name := range names {
+		k, err := findKernel(name)
+		if err != nil {
+			return err
+		}
+		if err := benchKernel(boots, k, daemon); err != nil {
+			return fmt.Errorf("kernel %s: %w", k.Release, err)
+		}
+	}
+	return nil
+}
+
+func benchKernel(boots int, k *kernel.Kernel, daemon string) error {
+	all := map[string]*figures{}
+	ways := []string{wayProcess, waySockets, waySerial}
+	if daemon != "" {
+		ways = append(ways, wayDaemon)
+	}
+	for _, w := range ways {
+		all[w] = &figures{}
+	}
+	for i := range boots {
+		for _, w := range ways {
+			if err := measure(k, w, daemon, all[w]); err != nil {
+				return fmt.Errorf("%s: %w", w, err)
+			}
+		}
+		if i == 0 {
+			if err := anySize(k); err != nil {
+				return fmt.Errorf("writes of any size: %w", err)
+			}
+		}
+	}
+	return show(os.Stdout, boots, k, ways, all)
+}
+
+// within boots a guest for f.
+func within(k *kernel.Kernel, way, daemon string, f func(m *machine) error) error {
+	dir, err := os.MkdirTemp("", "bench-vsock")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if way != wayDaemon {
+		daemon = ""
+	}
+	b, err := newBackEnd(dir, daemon)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	m, err := boot(context.Background(), k, b, way == waySockets || way == wayDaemon, dir)
+	if err != nil {
+		return err
+	}
+	defer m.end()
+	return f(m)
+}
+
+func measure(k *kernel.Kernel, way, daemon string, f *figures) error {
+	return within(k, way, daemon, func(m *machine) error {
+		if way == waySerial {
+			return f.serial(m)
+		}
+		return f.vsock(m)
+	})
+}
+
+const mib = bulkBytes >> 20
+
+func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+
+func (f *figures) vsock(m *machine) error {
+	a, err := m.tell(order{Do: "up", Size: fairSize})
+	if err != nil {
+		return err
+	}
+	f.up = append(f.up, mib/a.Seconds)
+	if a, err = m.tell(order{Do: "trips"}); err != nil {
+		return err
+	}
+	f.connectUp, f.tripUp = append(f.connectUp, us(a.Connect)), append(f.tripUp, us(a.Trip))
+	c, err := m.dial(portDrain)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	seconds, err := bulk(c, fairSize)
+	if err != nil {
+		return err
+	}
+	f.down = append(f.down, mib/seconds)
+	connect, trip, err := connects(func() (net.Conn, error) { return m.dial(portEcho) })
+	f.connectDown, f.tripD = append(f.connectDown, us(connect)), append(f.tripD, us(trip))
+	return err
+}
+
+func (f *figures) serial(m *machine) error {
+	link := m.vm.Link()
+	defer link.Close()
+	_ = link.SetDeadline(time.Now().Add(guestTimeout)) // a Unix socket has deadlines
+	if err := m.start(order{Do: "serial up", Size: fairSize}); err != nil {
+		return err
+	}
+	if _, err := swallow(link); err != nil {
+		return err
+	}
+	a, err := m.answer()
+	if err != nil {
+		return err
+	}
+	f.up = append(f.up, mib/a.Seconds)
+	if err := m.start(order{Do: "serial down"}); err != nil {
+		return err
+	}
+	seconds, err := bulk(link, fairSize)
+	if err != nil {
+		return err
+	}
+	f.down = append(f.down, mib/seconds)
+	if _, err := m.answer(); err != nil {
+		return err
+	}
+	if err := m.start(order{Do: "serial trips"}); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(link, link, rounds); err != nil {
+		return err
+	}
+	a, err = m.answer()
+	f.tripUp = append(f.tripUp, us(a.Trip))
+	return err
+}
+
+// anySize moves bytes in writes of all sizes up to 1 MiB, both ways.
+func anySize(k *kernel.Kernel) error {
+	return within(k, waySockets, "", func(m *machine) error {
+		fmt.Printf("kernel %s, writes of other sizes, MiB/s from the guest / to it:", k.Release)
+		for _, size := range []int{4 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20} {
+			a, err := m.tell(order{Do: "up", Size: size})
+			if err != nil {
+				return fmt.Errorf("%d bytes: %w", size, err)
+			}
+			c, err := m.dial(portDrain)
+			if err != nil {
+				return err
+			}
+			seconds, err := bulk(c, size)
+			c.Close()
+			if err != nil {
+				return fmt.Errorf("%d bytes: %w", size, err)
+			}
+			fmt.Printf("  %d KiB %.0f / %.0f", size>>10, mib/a.Seconds, mib/seconds)
+		}
+		fmt.Println()
+		return nil
+	})
+}
+
+// show prints medians, and the ratios of our device to the others.
+func show(out io.Writer, boots int, k *kernel.Kernel, ways []string, all map[string]*figures) error {
+	fmt.Fprintf(out, "kernel %s, %d KiB writes, medians of %d boots\n", k.Release, fairSize>>10, boots)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\tfrom guest MiB/s\tto guest MiB/s\tconnect from guest µs\tto guest µs\tround trip from guest µs\tto guest µs\t")
+	columns := func(f *figures) [][]float64 {
+		return [][]float64{f.up, f.down, f.connectUp, f.connectDown, f.tripUp, f.tripD}
+	}
+	for _, way := range ways {
+		fmt.Fprint(w, way)
+		for _, v := range columns(all[way]) {
+			if len(v) == 0 {
+				fmt.Fprint(w, "\t-")
+			} else {
+				fmt.Fprintf(w, "\t%.0f", median(v))
+			}
+		}
+		fmt.Fprintln(w, "\t")
+	}
+	for _, ratio := range [][2]string{{waySockets, wayDaemon}, {wayProcess, waySerial}} {
+		if all[ratio[1]] == nil {
+			continue
+		}
+		fmt.Fprintf(w, "%s : %s", ratio[0], ratio[1])
+		ours, theirs := columns(all[ratio[0]]), columns(all[ratio[1]])
+		for i := range ours {
+			if len(theirs[i]) == 0 {
+				fmt.Fprint(w, "\t-")
+			} else {
+				fmt.Fprintf(w, "\t%.2f", median(ours[i])/median(theirs[i]))
+			}
+		}
+		fmt.Fprintln(w, "\t")
+	}
+	return w.Flush()
+}
+
+// findKernel is the newest cached kernel of a version, or the kernel at a path.
+func findKernel(name string) (*kernel.Kernel, error) {
+	if strings.Contains(name, "/") {
+		return kernel.Open(name, "")
+	}
+	list, err := kernel.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range list {
+		if k.Release == name || strings.HasPrefix(k.Release, name+".") {
+			return k, nil
+		}
+	}
+	return nil, fmt.Errorf("no kernel %s in the cache; try: guestinit kernel fetch %s", name, name)
+}
