@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/scenario"
 	"github.com/guestinit/guestinit/spec"
@@ -64,12 +65,13 @@ func keys(t reflect.Type) []string {
 	return names
 }
 
-// TestFields compares the tables of docs/report.md and docs/spec.md with the
+// TestFields compares the tables of docs/report.md, events.md and spec.md with the
 // types, both ways.
 func TestFields(t *testing.T) {
 	for doc, types := range map[string][]any{
 		"docs/report.md": {report.Report{}, report.Run{}, report.Scheduler{}, report.Phase{}, report.Group{}, report.Worker{}, report.ExitInfo{}, report.Output{},
 			report.Migration{}, report.Schedstat{}, report.Latency{}, report.Bucket{}},
+		"docs/events.md": {launch.Event{}, launch.GroupProgress{}},
 		"docs/spec.md": {spec.Spec{}, spec.Group{}, spec.Affinity{}, spec.RandomSubset{}, spec.Sched{}, spec.MemPolicy{},
 			spec.Cgroup{}, spec.Cpuset{}, spec.Defaults{}, spec.Step{}, spec.Hold{}, spec.Loop{}, spec.Backdrop{}, spec.Op{}, spec.SetCpuset{},
 			spec.Spawn{}, spec.SetAffinity{}, spec.MoveTasks{}, spec.Program{}, spec.WaitProgram{}, spec.Scheduler{}, spec.Checks{}},

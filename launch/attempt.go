@@ -27,8 +27,9 @@ type attempt struct {
 
 	hello  chan struct{} // closed when the guest said hello
 	served chan served   // the conversation's end
-	ends   *linkEnd      // the host's end of the link
-	shown  int           // console findings passed on as events
+	meter  *Meter
+	ends   *linkEnd // the host's end of the link
+	shown  int      // console findings passed on as events
 
 	// stalled: the guest never reached /init. Only then is another
 	// accelerator worth a try.
@@ -85,7 +86,7 @@ func (r *runner) boot(ctx context.Context, accel qemu.Accelerator) (*ended, erro
 	}
 	end.given()
 	a := &attempt{
-		r: r, accel: accel, vm: vm, started: time.Now(), ends: end,
+		r: r, accel: accel, vm: vm, started: time.Now(), ends: end, meter: NewMeter(groupNames(r.o.Spec)),
 		hello: make(chan struct{}), served: make(chan served, 1),
 	}
 	col := newCollector(files.report, reportLimits(r.o.Spec, r.o.Samples))
@@ -140,13 +141,8 @@ func (a *attempt) handler(report io.Writer) vsock.HostHandler {
 }
 
 func (a *attempt) event(e vsock.Event) {
-	switch e.Kind {
-	case vsock.EventPhase:
-		a.r.emit(Event{Stage: StagePhase, Text: oneLine(e.Text)})
-	case vsock.EventLog, vsock.EventFatal:
-		a.r.emit(Event{Stage: StageLog, Text: oneLine(e.Text)})
-	case vsock.EventProgress:
-		a.r.emit(Event{Stage: StageProgress, Groups: e.Groups})
+	if out, ok := a.meter.guestEvent(e); ok {
+		a.r.emit(out)
 	}
 }
 

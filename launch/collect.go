@@ -68,6 +68,15 @@ func reportLimits(s *spec.Spec, samples bool) report.Limits {
 	return l
 }
 
+// groupNames are the names of a spec's groups.
+func groupNames(s *spec.Spec) []string {
+	var names []string
+	for _, g := range groupInfos(s) {
+		names = append(names, g.Name)
+	}
+	return names
+}
+
 // groupInfos tells Aggregate what the spec asked for.
 func groupInfos(s *spec.Spec) []report.GroupInfo {
 	placed := s.Placed()

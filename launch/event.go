@@ -1,9 +1,6 @@
 package launch
 
 import (
-	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/guestinit/guestinit/vsock"
@@ -21,70 +18,93 @@ const (
 	StageRetry    Stage = "retry"    // an attempt was given up for another
 	StageHello    Stage = "hello"    // the guest is up
 	StagePhase    Stage = "phase"    // the guest began a phase
+	StageStep     Stage = "step"     // the guest began or ended a step of its workload
 	StageLog      Stage = "log"      // the guest says something
 	StageProgress Stage = "progress" // counters of the guest
 	StageReport   Stage = "report"   // the report is in
 	StageKeep     Stage = "keep"     // the directory of a kept run
 )
 
-// Event is a step of a run, for whoever watches.
+// Event is a step of a run, for whoever watches. Its JSON is a line of an event
+// log; docs/events.md describes it.
 type Event struct {
-	Stage  Stage
-	At     time.Duration // since the run began
-	Text   string        // one printable line
-	Groups []vsock.GroupProgress
+	Stage     Stage             `json:"kind"`
+	At        time.Duration     `json:"at_ns"`                 // since the run began
+	GuestAtNs int64             `json:"guest_at_ns,omitempty"` // CLOCK_BOOTTIME of the guest, of what it sent
+	Text      string            `json:"text,omitempty"`        // one printable line
+	Group     string            `json:"group,omitempty"`       // that it is about
+	Phase     string            `json:"phase,omitempty"`       // that it is about
+	Step      int               `json:"step,omitempty"`        // that it is about, from 1
+	Counters  map[string]uint64 `json:"counters,omitempty"`
+	Groups    []GroupProgress   `json:"groups,omitempty"` // of StageProgress
 }
 
-// NewProgress returns a function for Options.Progress that writes to w: a line
-// per event, and on a terminal a status line that the counters update in place.
-// Elsewhere counters are left out.
-func NewProgress(w io.Writer, terminal bool) func(Event) {
-	p := &progress{w: w, terminal: terminal}
-	return p.event
+// GroupProgress is how far one group has come.
+type GroupProgress struct {
+	Index          int     `json:"index"`
+	Name           string  `json:"name"`
+	Alive          int     `json:"alive"`            // workers that run
+	Iterations     uint64  `json:"iterations"`       // sum over the workers
+	IterationsPerS float64 `json:"iterations_per_s"` // since the progress before; 0 in the first
 }
 
-type progress struct {
-	w        io.Writer
-	terminal bool
-	status   bool // the cursor stands on a status line
+// Meter makes progress of counters: it knows the groups and what they had
+// before. It is not safe for concurrent use.
+type Meter struct {
+	names []string
+	last  []vsock.GroupProgress
+	at    time.Duration
 }
 
-func (p *progress) event(e Event) {
-	if e.Stage == StageProgress {
-		if p.terminal {
-			p.status = true
-			p.print("\r\x1b[K" + stamp(e) + counters(e.Groups))
+// NewMeter returns a meter for groups of these names.
+func NewMeter(names []string) *Meter {
+	return &Meter{names: names, last: make([]vsock.GroupProgress, len(names))}
+}
+
+// Progress returns the progress that counters mean. at is when they were read,
+// on any clock that goes on. Groups that are none are left out.
+func (m *Meter) Progress(at time.Duration, counters []vsock.GroupProgress) []GroupProgress {
+	seconds := (at - m.at).Seconds()
+	groups := make([]GroupProgress, 0, len(m.names))
+	for _, c := range counters {
+		if c.Index < 0 || c.Index >= len(m.names) || len(groups) == len(m.names) {
+			continue
 		}
-		return
+		g := GroupProgress{Index: c.Index, Name: m.names[c.Index], Alive: max(0, c.Alive), Iterations: c.Iterations}
+		if last := m.last[c.Index].Iterations; m.at > 0 && seconds > 0 && c.Iterations >= last {
+			g.IterationsPerS = float64(c.Iterations-last) / seconds
+		}
+		m.last[c.Index] = c
+		groups = append(groups, g)
 	}
-	clear := ""
-	if p.status {
-		clear, p.status = "\r\x1b[K", false
-	}
-	p.print(clear + stamp(e) + string(e.Stage) + ": " + e.Text + "\n")
-	if p.terminal && e.Stage == StageReport {
-		p.status = false
-	}
+	m.at = at
+	return groups
 }
 
-// print ignores errors: a progress that cannot be shown must not end a run.
-func (p *progress) print(s string) { _, _ = io.WriteString(p.w, s) }
-
-func stamp(e Event) string { return fmt.Sprintf("[%6.2fs] ", e.At.Seconds()) }
-
-// statusWidth keeps the status line on one line of a narrow terminal.
-const statusWidth = 68
-
-func counters(groups []vsock.GroupProgress) string {
-	alive := 0
-	parts := make([]string, 0, len(groups))
-	for _, g := range groups {
-		alive += g.Alive
-		parts = append(parts, fmt.Sprintf("g%d %d", g.Index, g.Iterations))
+// guestEvent is what an event of the guest means here. ok is false for a kind
+// that nobody knows.
+func (m *Meter) guestEvent(e vsock.Event) (out Event, ok bool) {
+	out = Event{
+		GuestAtNs: e.AtNs, Text: oneLine(e.Text),
+		Group: oneLine(e.Group), Phase: oneLine(e.Phase), Step: max(0, e.Step),
 	}
-	s := fmt.Sprintf("%d workers: %s", alive, strings.Join(parts, " · "))
-	if r := []rune(s); len(r) > statusWidth {
-		s = string(r[:statusWidth-1]) + "…"
+	for name, v := range e.Counters {
+		if out.Counters == nil {
+			out.Counters = make(map[string]uint64, len(e.Counters))
+		}
+		out.Counters[oneLine(name)] = v
 	}
-	return s
+	switch e.Kind {
+	case vsock.EventPhase:
+		out.Stage = StagePhase
+	case vsock.EventStep:
+		out.Stage = StageStep
+	case vsock.EventLog, vsock.EventFatal:
+		out.Stage = StageLog
+	case vsock.EventProgress:
+		out.Stage, out.Groups = StageProgress, m.Progress(time.Duration(e.AtNs), e.Groups)
+	default:
+		return out, false
+	}
+	return out, true
 }

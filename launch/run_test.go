@@ -3,11 +3,13 @@ package launch
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -297,8 +299,8 @@ func TestKVMAskedForHasNoFallback(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
-	var plain, terminal bytes.Buffer
-	show := []func(Event){NewProgress(&plain, false), NewProgress(&terminal, true)}
+	var plain, terminal, log bytes.Buffer
+	show := []func(Event){NewProgress(&plain, 0), NewProgress(&terminal, 80), NewEventLog(&log)}
 	o := fakeOptions(t, "says-escapes")
 	var stages []string
 	o.Progress = func(e Event) {
@@ -319,8 +321,22 @@ func TestProgress(t *testing.T) {
 	if s := plain.String(); strings.Contains(s, "\x1b") || !strings.Contains(s, "log: red ·[31malert·; next\n") {
 		t.Errorf("plain progress %q", s)
 	}
-	if s := terminal.String(); !strings.Contains(s, "\r\x1b[K") || !strings.Contains(s, "2 workers: g0 42") {
+	if s := terminal.String(); !strings.Contains(s, "spin     2 alive             42 iterations            0/s\n\x1b[1A\r\x1b[J") {
 		t.Errorf("terminal progress %q", s)
+	}
+	var kinds []string
+	for line := range strings.Lines(log.String()) {
+		var e Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		kinds = append(kinds, string(e.Stage))
+		if e.Stage == StageProgress && !reflect.DeepEqual(e.Groups, []GroupProgress{{Name: "spin", Alive: 2, Iterations: 42}}) {
+			t.Errorf("groups %+v", e.Groups)
+		}
+	}
+	if !slices.Equal(kinds, stages) {
+		t.Errorf("the log has %q, want %q", kinds, stages)
 	}
 }
 

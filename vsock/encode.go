@@ -93,8 +93,10 @@ func (h Hello) appendTo(b *cborBuf) {
 
 func (e Event) appendTo(b *cborBuf) {
 	fields := uint64(3)
-	if len(e.Groups) > 0 {
-		fields++
+	for _, there := range []bool{len(e.Groups) > 0, e.Group != "", e.Phase != "", e.Step != 0, len(e.Counters) > 0} {
+		if there {
+			fields++
+		}
 	}
 	b.head(cborMap, fields)
 	b.text("kind")
@@ -103,6 +105,23 @@ func (e Event) appendTo(b *cborBuf) {
 	b.text(e.Text)
 	b.text("at_ns")
 	b.int(e.AtNs)
+	e.appendGroups(b)
+	if e.Group != "" {
+		b.text("group")
+		b.text(e.Group)
+	}
+	if e.Phase != "" {
+		b.text("phase")
+		b.text(e.Phase)
+	}
+	if e.Step != 0 {
+		b.text("step")
+		b.int(int64(e.Step))
+	}
+	e.appendCounters(b)
+}
+
+func (e Event) appendGroups(b *cborBuf) {
 	if len(e.Groups) == 0 {
 		return
 	}
@@ -116,6 +135,18 @@ func (e Event) appendTo(b *cborBuf) {
 		b.int(int64(g.Alive))
 		b.text("iterations")
 		b.head(cborUnsigned, g.Iterations)
+	}
+}
+
+func (e Event) appendCounters(b *cborBuf) {
+	if len(e.Counters) == 0 {
+		return
+	}
+	b.text("counters")
+	b.head(cborMap, uint64(len(e.Counters)))
+	for _, name := range slices.Sorted(maps.Keys(e.Counters)) {
+		b.text(name)
+		b.head(cborUnsigned, e.Counters[name])
 	}
 }
 

@@ -24,6 +24,7 @@ func TestEncodeLikeLibrary(t *testing.T) {
 			Groups: []GroupProgress{{0, 23, 24}, {255, 256, 65535}, {65536, -1, math.MaxUint32}, {-256, -257, math.MaxUint64}}},
 		Event{AtNs: math.MinInt64, Groups: []GroupProgress{}},
 		many,
+		Event{Kind: EventStep, Text: "begins", AtNs: 1, Group: "g", Phase: "p", Step: 3, Counters: map[string]uint64{"ops": math.MaxUint64, "a": 0}},
 		Bye{Status: 5, Text: "why"},
 		Bye{Status: -1},
 	}

@@ -18,6 +18,8 @@ const (
 	MaxMessage = 64 << 10 // bytes of a hello, event or bye on the wire
 	MaxText    = 8 << 10  // bytes of a text in a message; encoders cut longer ones
 	MaxGroups  = 1024     // groups in an Event
+	// MaxCounters is how many counters an Event has at most.
+	MaxCounters = 64
 )
 
 // Hello opens the conversation.
@@ -34,6 +36,7 @@ type Hello struct {
 const (
 	EventLog      = "log"      // Text is a line for people
 	EventPhase    = "phase"    // Text names the phase that begins
+	EventStep     = "step"     // Step begins or ends, as Text says
 	EventProgress = "progress" // Groups holds counters
 	EventFatal    = "fatal"    // Text says why the run cannot go on; a bye follows
 )
@@ -44,6 +47,12 @@ type Event struct {
 	Text   string          `cbor:"text"`
 	AtNs   int64           `cbor:"at_ns"` // CLOCK_BOOTTIME of the guest
 	Groups []GroupProgress `cbor:"groups,omitempty"`
+
+	// What it is about; zero for the whole run.
+	Group    string            `cbor:"group,omitempty"`    // name
+	Phase    string            `cbor:"phase,omitempty"`    // name
+	Step     int               `cbor:"step,omitempty"`     // from 1
+	Counters map[string]uint64 `cbor:"counters,omitempty"` // at most MaxCounters
 }
 
 // GroupProgress is how far one group has come.
@@ -78,7 +87,7 @@ var decodeMode = sync.OnceValues(func() (cbor.DecMode, error) {
 		TagsMd:           cbor.TagsForbidden,
 		MaxNestedLevels:  8,
 		MaxArrayElements: MaxGroups,
-		MaxMapPairs:      64,
+		MaxMapPairs:      MaxCounters,
 	}.DecMode()
 })
 

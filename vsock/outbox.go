@@ -28,7 +28,10 @@ func (g *Guest) Event(e Event) error {
 	if err := g.Err(); err != nil {
 		return fmt.Errorf("send %s event: %w", e.Kind, err)
 	}
-	e.Text = clip(e.Text)
+	e.Text, e.Group, e.Phase = clip(e.Text), clip(e.Group), clip(e.Phase)
+	if len(e.Counters) > MaxCounters {
+		return fmt.Errorf("send %s event: %d counters, at most %d: %w", e.Kind, len(e.Counters), MaxCounters, ErrTooLarge)
+	}
 	e.Groups = e.Groups[:min(len(e.Groups), MaxGroups)]
 	o := &g.events
 	o.mu.Lock()

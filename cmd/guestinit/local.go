@@ -14,7 +14,6 @@ import (
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/scenario"
 	"github.com/guestinit/guestinit/spec"
-	"github.com/guestinit/guestinit/vsock"
 )
 
 // interruptible returns a context that ends on SIGINT and SIGTERM. A second
@@ -30,16 +29,26 @@ func interruptible() (context.Context, context.CancelFunc) {
 
 func setUpLocal(fs *flag.FlagSet) func([]string, streams) int {
 	var out output
+	var live feed
 	out.flags(fs)
+	live.flags(fs)
 	return func(args []string, io streams) int {
 		s, err := readSpec(args, io.in)
+		if err == nil {
+			err = live.check(&out)
+		}
 		if err != nil {
 			return fail(io, launch.Usage, err)
+		}
+		show, err := live.open(io)
+		if err != nil {
+			return fail(io, launch.Setup, err)
 		}
 		s.Samples = s.Samples || out.samples
 		ctx, stop := interruptible()
 		defer stop()
-		r, err := runLocal(ctx, s, io)
+		r, err := runLocal(ctx, s, show)
+		io = live.close(io)
 		if err != nil {
 			err = &launch.Error{Class: launch.Setup, Msg: "run workload", Err: err}
 		}
@@ -48,9 +57,8 @@ func setUpLocal(fs *flag.FlagSet) func([]string, streams) int {
 }
 
 // runLocal runs the spec on this machine.
-func runLocal(ctx context.Context, s *spec.Spec, io streams) (*report.Report, error) {
-	isTerminal, _ := terminal(io.err)
-	show := launch.NewProgress(io.err, isTerminal)
+func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*report.Report, error) {
+	meter := launch.NewMeter(groupNames(s))
 	begin := time.Now()
 	r := &report.Report{SchemaVersion: report.SchemaVersion}
 	res, err := scenario.Run(ctx, s, report.Run{Version: version(), Accelerator: "none", Link: "none"}, scenario.Sink{
@@ -59,12 +67,8 @@ func runLocal(ctx context.Context, s *spec.Spec, io streams) (*report.Report, er
 			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: fmt.Sprintf("%d workers run for %v", s.Workers(), s.Duration)})
 			return nil
 		},
-		Progress: func(_ time.Duration, groups []scenario.Progress) {
-			e := launch.Event{Stage: launch.StageProgress, At: time.Since(begin)}
-			for i, g := range groups {
-				e.Groups = append(e.Groups, vsock.GroupProgress{Index: i, Alive: g.Alive, Iterations: g.Iterations})
-			}
-			show(e)
+		Progress: func(elapsed time.Duration, groups []scenario.Progress) {
+			show(launch.Event{Stage: launch.StageProgress, At: time.Since(begin), Groups: meter.Progress(elapsed, progressEvent(groups).Groups)})
 		},
 		Worker: func(w *report.Worker) error {
 			r.Workers = append(r.Workers, *w)
@@ -82,4 +86,12 @@ func runLocal(ctx context.Context, s *spec.Spec, io streams) (*report.Report, er
 		return r, errors.New("interrupted; the report covers the time until then")
 	}
 	return r, nil
+}
+
+func groupNames(s *spec.Spec) []string {
+	var names []string
+	for _, g := range scenario.GroupInfos(s) {
+		names = append(names, g.Name)
+	}
+	return names
 }

@@ -14,7 +14,9 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 	var o launch.Options
 	var out output
 	var files fileList
+	var live feed
 	out.flags(fs)
+	live.flags(fs)
 	memory := fs.String("memory", "", "guest memory, `SIZE` in MiB or with M or G (default 512M, more for thousands of workers)")
 	fs.StringVar(&o.Kernel, "kernel", "", "kernel `PATH`: bzImage, vmlinux, or a directory with boot/vmlinuz-* and lib/modules\n(default $GUESTINIT_KERNEL, then the newest in the cache, then the running kernel)")
 	fs.StringVar(&o.Modules, "modules", "", "`DIR` with the kernel's modules (lib/modules/RELEASE)")
@@ -36,16 +38,21 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 		if err == nil {
 			o.Files, err = withPrograms(s, files)
 		}
+		if err == nil {
+			err = live.check(&out)
+		}
 		if err != nil {
 			return fail(io, launch.Usage, err)
 		}
 		s.Samples = s.Samples || out.samples
 		o.Spec, o.Samples = s, s.Samples
-		isTerminal, _ := terminal(io.err)
-		o.Progress = launch.NewProgress(io.err, isTerminal)
+		if o.Progress, err = live.open(io); err != nil {
+			return fail(io, launch.Setup, err)
+		}
 		ctx, stop := interruptible()
 		defer stop()
 		res, err := launch.Run(ctx, o)
+		io = live.close(io)
 		var r *report.Report
 		if res != nil {
 			r = res.Report

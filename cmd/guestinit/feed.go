@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/launch"
+)
+
+// feed is where the events of a run go while it lasts.
+type feed struct {
+	events string // file of --events
+	pumps  []*launch.Pump
+	file   *os.File // nil for standard output or nothing
+}
+
+func (f *feed) flags(fs *flag.FlagSet) {
+	fs.StringVar(&f.events, "events", "", "write the run's events as JSON lines to `FILE` while it lasts, - for standard output\n(the table then goes to standard error)")
+}
+
+// open returns what takes the events. They never wait for whoever reads them.
+func (f *feed) open(io streams) (show func(launch.Event), err error) {
+	width := 0
+	if isTerminal, columns := terminal(io.err); isTerminal {
+		width = columns
+	}
+	screen := launch.NewPump(io.err)
+	f.pumps = append(f.pumps, screen)
+	show = launch.NewProgress(screen, width)
+	if f.events == "" {
+		return show, nil
+	}
+	out := io.out
+	if f.events != "-" {
+		// O_NONBLOCK is for named pipes: opening one that nobody reads is an
+		// error then, and not a wait without end.
+		f.file, err = os.OpenFile(f.events, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("open --events: %w", err)
+		}
+		out = f.file
+	}
+	lines := launch.NewPump(out)
+	f.pumps = append(f.pumps, lines)
+	toScreen, toLog := show, launch.NewEventLog(lines)
+	return func(e launch.Event) {
+		toScreen(e)
+		toLog(e)
+	}, nil
+}
+
+// close sees the events off, and returns where the rest of the output goes.
+func (f *feed) close(io streams) streams {
+	for i, p := range f.pumps {
+		if err := p.Close(); err != nil && i > 0 { // the screen is nobody's record
+			fmt.Fprintf(io.err, "guestinit: write --events: %v\n", err)
+		}
+	}
+	if f.file != nil {
+		if err := f.file.Close(); err != nil {
+			fmt.Fprintf(io.err, "guestinit: write --events: %v\n", err)
+		}
+	}
+	if f.events == "-" {
+		io.out = io.err
+	}
+	return io
+}
+
+// check refuses two things on one standard output.
+func (f *feed) check(o *output) error {
+	if f.events == "-" && o.json == "-" {
+		return errors.New("--events - and --json - both want standard output; give one of them a file")
+	}
+	return nil
+}
