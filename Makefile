@@ -82,7 +82,7 @@ bench-boot: build deps kernels ## boots of guestinit against minimal C and Go pr
 	$(GO) run ./internal/bench/boot $(KERNELS)
 
 .PHONY: bench-vsock
-bench-vsock: build deps kernels ## the vsock device against virtio-serial and $$VHOST_DEVICE_VSOCK, a binary of vhost-device-vsock
+bench-vsock: build deps kernels ## the vsock device against virtio-serial and vhost-device-vsock (VHOST_DEVICE_VSOCK=FILE)
 	$(GO) run ./internal/bench/vsock $(KERNELS)
 
 ##@ What the tests need
