@@ -3,6 +3,7 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -11,12 +12,13 @@ import (
 	"github.com/guestinit/guestinit/worker"
 )
 
-// births guards the set of pids that belong to handles of this process. It is
-// held across each clone, so a reaper that asks Owns never sees a worker that
-// is not in the set yet.
+// births guards the processes that belong to handles of this process, by pid. It
+// is held across each clone, so a reaper that asks Owns never sees a worker that
+// is not there yet. Who collects must not wait for it: a reaped process is still
+// there until its handle closes.
 var births = struct {
 	sync.Mutex
-	owned map[int]struct{}
+	owned map[int]*process
 }{}
 
 // Owns tells whether pid is a worker that a handle of this process will reap.
@@ -24,14 +26,20 @@ var births = struct {
 func Owns(pid int) bool {
 	births.Lock()
 	defer births.Unlock()
-	_, ok := births.owned[pid]
-	return ok
+	p := births.owned[pid]
+	return p != nil && !p.reaped.Load()
 }
 
-func disown(pid int) {
+// disown forgets processes that were reaped.
+func disown(procs []*process) {
 	births.Lock()
 	defer births.Unlock()
-	delete(births.owned, pid)
+	for _, p := range procs {
+		// The number may be another's by now.
+		if p.reaped.Load() && births.owned[p.pid] == p {
+			delete(births.owned, p.pid)
+		}
+	}
 }
 
 // Spawn checks the workload, makes all that its workers share and gives birth
@@ -64,15 +72,34 @@ func Spawn(w Workload) (*Handle, error) {
 		unix.Close(h.epoll)
 		return nil, err
 	}
+	h.keeper = takeKeeper()
 	if w.CloneMode == Thread {
 		h.cloner.do(func() { err = h.startThreads() })
 	} else {
 		h.cloner.do(func() { err = h.bearAll(w.Cgroups) })
 	}
+	if err == nil {
+		h.keeper.do(func() { err = h.awaitBirth() })
+	}
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
+}
+
+// awaitBirth waits until all workers stand at the gate. Processes have taken what
+// they own of the descriptors then; threads have told their tids. It runs on the
+// keeper's thread.
+func (h *Handle) awaitBirth() error {
+	if h.stacks == nil {
+		h.await(&h.arena.shared.BornCount, worker.StateAtGate, bornTimeout)
+		h.arena.closePipes()
+		return nil
+	}
+	if !h.await(&h.arena.shared.BornCount, worker.StateAtGate, threadTimeout) {
+		return fmt.Errorf("threads: not all of %d came up within %v", len(h.members), threadTimeout)
+	}
+	return nil
 }
 
 // reserveFDs makes sure that the process may open the descriptors that the
@@ -105,9 +132,9 @@ func (h *Handle) bearAll(cgroups []string) error {
 		return err
 	}
 	defer area.Free() // each worker has its own copy
-	heap := runtimeMemory(area)
-	advise(heap, unix.MADV_DONTFORK)
-	defer advise(heap, unix.MADV_DOFORK)
+	h.reserve()
+	heap := excludeHeap(area)
+	defer heap.restore()
 	next := 0
 	for g := range h.plans {
 		n := h.plans[g].group.Workers
@@ -120,31 +147,44 @@ func (h *Handle) bearAll(cgroups []string) error {
 		if g < len(cgroups) {
 			cgroup = cgroups[g]
 		}
-		if err := h.bearGroup(g, slabs, area, cgroup); err != nil {
+		if err := h.bearGroup(g, slabs, heap, cgroup); err != nil {
 			return fmt.Errorf("groups[%d]: %w", g, err)
 		}
 	}
-	h.await(&h.arena.shared.BornCount, worker.StateAtGate, bornTimeout)
-	h.arena.closePipes()
 	return nil
+}
+
+// reserve makes room for all that births add to the heap, which would else grow
+// meanwhile and be copied by each.
+func (h *Handle) reserve() {
+	n := len(h.arena.slabs)
+	h.members = slices.Grow(h.members, n)
+	h.procs = slices.Grow(h.procs, n)
+	births.Lock()
+	defer births.Unlock()
+	if births.owned == nil {
+		births.owned = make(map[int]*process, n)
+	}
 }
 
 // bearGroup clones the workers of one group: a process each, or one container
 // for all of them.
-func (h *Handle) bearGroup(g int, slabs []*worker.Slab, area *bare.Area, cgroup string) error {
-	birth := birth{area: area, cgroup: -1}
+func (h *Handle) bearGroup(g int, slabs []*worker.Slab, heap *excluded, cgroup string) error {
+	birth := birth{area: heap.area}
 	programs := h.plans[g].work.Type.Resource == worker.ExecProgram
 	if programs && cgroup == "" {
 		cgroup = h.arena.programCgroup()
 	}
+	cgroupFD := -1
 	if cgroup != "" {
 		fd, err := unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open cgroup %s: %w", cgroup, err)
 		}
 		defer unix.Close(fd)
-		birth.cgroup = fd
+		cgroupFD = fd
 	}
+	birth.args, birth.pidfd = cloneArgs(cgroupFD)
 	for _, s := range slabs {
 		h.inheritNice(s)
 	}
@@ -153,6 +193,9 @@ func (h *Handle) bearGroup(g int, slabs []*worker.Slab, area *bare.Area, cgroup 
 	}
 	birth.main = worker.ProcessMain
 	for n, s := range slabs {
+		if n%rescanBirths == rescanBirths-1 {
+			heap.rescan()
+		}
 		birth.arg = slabAddress(s)
 		if err := h.bear(birth, nil); err != nil {
 			return fmt.Errorf("clone worker %d of %d%s: %w", n, len(slabs), explainClone(err), err)
@@ -208,9 +251,6 @@ func (h *Handle) startThreads() (err error) {
 			i++
 		}
 	}
-	if !h.await(&h.arena.shared.BornCount, worker.StateAtGate, threadTimeout) {
-		return fmt.Errorf("threads: not all of %d came up within %v", i, threadTimeout)
-	}
 	return nil
 }
 
@@ -227,32 +267,32 @@ func (h *Handle) inheritNice(s *worker.Slab) {
 
 // birth is what one clone of a process needs.
 type birth struct {
-	area   *bare.Area
-	main   func(uintptr)
-	arg    uintptr
-	cgroup int // descriptor of the cgroup to be born in, −1 for the spawner's own
+	area  *bare.Area
+	main  func(uintptr)
+	arg   uintptr
+	args  *bare.CloneArgs
+	pidfd *int32 // where the kernel writes it
 }
 
 // bear clones one process and watches it. The descriptor table is shared until
 // its first steps, when it takes a copy of what it owns: copying it here would
 // cost time in proportion to the workers born before.
 func (h *Handle) bear(b birth, c *worker.Container) error {
-	args, pidfd := cloneArgs(b.cgroup)
+	p := &process{container: c}
 	births.Lock()
-	pid, err := b.area.Clone(args, b.main, b.arg)
+	pid, err := b.area.Clone(b.args, b.main, b.arg)
 	if err == nil {
-		if births.owned == nil {
-			births.owned = make(map[int]struct{})
-		}
-		births.owned[pid] = struct{}{}
+		p.pid = pid
+		births.owned[pid] = p
 	}
 	births.Unlock()
 	if err != nil {
 		return err
 	}
-	h.procs = append(h.procs, &process{pid: pid, pidfd: int(*pidfd), container: c})
+	p.pidfd = int(*b.pidfd)
+	h.procs = append(h.procs, p)
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(len(h.procs) - 1)}
-	if err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, int(*pidfd), &ev); err != nil {
+	if err := unix.EpollCtl(h.epoll, unix.EPOLL_CTL_ADD, p.pidfd, &ev); err != nil {
 		return fmt.Errorf("watch pid %d: %w", pid, err)
 	}
 	return nil
@@ -264,7 +304,15 @@ func explainClone(err error) string {
 	case unix.EAGAIN:
 		return " (the limit on processes: `ulimit -u`, pids.max of the cgroup, kernel.pid_max or kernel.threads-max)"
 	case unix.ENOMEM:
-		return " (no memory)"
+		return " (no memory, or the PID namespace has lost its init)"
+	case unix.EMFILE:
+		return " (no descriptor is left for its pidfd; see `ulimit -n`)"
+	case unix.ENFILE:
+		return " (the machine's limit on open files: fs.file-max)"
+	case unix.EBUSY:
+		return " (the cgroup has controllers enabled for its children, so it takes no processes)"
+	case unix.ENOENT, unix.ENODEV:
+		return " (the cgroup was removed meanwhile)"
 	case unix.ENOSYS, unix.EPERM:
 		return " (clone3 is refused: a kernel before 5.7 or a seccomp filter)"
 	}

@@ -26,7 +26,7 @@ func (h *Handle) StopAndCollect() ([]report.Worker, error) {
 		return nil, nil
 	}
 	if !h.collected {
-		h.cloner.do(func() {
+		h.keeper.do(func() {
 			h.open()
 			h.collect()
 		})
@@ -63,7 +63,7 @@ func (h *Handle) Run(ctx context.Context, d time.Duration) ([]report.Worker, err
 		unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		close(woken)
 	})
-	h.cloner.do(func() {
+	h.keeper.do(func() {
 		h.open()
 		h.waitUntil(h.openedNs + int64(d))
 		unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, wake, nil)
@@ -113,7 +113,7 @@ func (h *Handle) reports() []report.Worker {
 	return reports
 }
 
-// collect runs on the cloner's thread.
+// collect runs on the keeper's thread.
 func (h *Handle) collect() {
 	h.collected = true
 	h.await(&h.arena.shared.ReadyCount, worker.StateRunning, readyTimeout)
@@ -190,7 +190,7 @@ func (h *Handle) joinThreads(deadline time.Time) bool {
 }
 
 // await waits until count says that every worker reached the state, or ended on
-// the way, or the timeout passed; false if it passed. It runs on the cloner's
+// the way, or the timeout passed; false if it passed. It runs on the keeper's
 // thread.
 func (h *Handle) await(count *uint32, want uint32, timeout time.Duration) bool {
 	deadline := time.Now().Add(timeout)
@@ -283,7 +283,6 @@ func (h *Handle) reap(p *process) bool {
 	}
 	p.waitErr = err
 	p.reaped.Store(true)
-	disown(p.pid)
 	unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, p.pidfd, nil)
 	return true
 }

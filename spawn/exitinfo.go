@@ -5,6 +5,7 @@ import (
 	"path"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -37,7 +38,11 @@ func (h *Handle) explain(m *member) *report.ExitInfo {
 	case m.proc < 0:
 		return signaled(unix.Signal(s.Fault.Signal), &s.Fault)
 	}
-	text := exitText(p.exit.value, state(s))
+	reached := state(s)
+	if p.container != nil { // its members come to life behind the gate
+		reached = max(reached, atomic.LoadUint32(&p.container.State))
+	}
+	text := exitText(p.exit.value, reached)
 	if c := p.container; c != nil && c.Errno != 0 {
 		text = fmt.Sprintf("its container could start %d of %d workers: %v", c.Alive, c.Members, unix.Errno(c.Errno))
 	}

@@ -32,7 +32,8 @@ const (
 type Handle struct {
 	groups  []spec.Group
 	plans   []groupPlan
-	cloner  *cloner
+	cloner  *thread
+	keeper  *thread // waits, stops and collects
 	arena   *arena
 	epoll   int
 	procs   []*process
@@ -45,7 +46,7 @@ type Handle struct {
 	collected bool
 	closed    bool
 	cancelled bool // Run was told to stop early
-	outranked bool // the cloner's thread was put before workers of priority 99
+	outranked bool // the keeper was put before workers of priority 99
 	spawner   string
 }
 
@@ -63,7 +64,7 @@ type process struct {
 	pid, pidfd int
 	container  *worker.Container // nil for a forked worker
 	program    *program          // of an exec worker
-	reaped     atomic.Bool       // written by the cloner's thread
+	reaped     atomic.Bool       // written by the keeper
 	waitErr    error
 	exit       exitStatus
 }
@@ -82,14 +83,15 @@ type Timing struct {
 	StartSkew time.Duration // from opening the gate to the last worker's first pass
 }
 
-// Spawner is the scheduling of the thread that starts and stops workers:
+// Spawner is the scheduling of the thread that starts and stops the workers:
 // "fifo:99", "nice:-20", or "nice:N" where neither was permitted. From Start on
-// it is "deadline:50ms/100ms" (runtime, period) where workers have priority 99.
+// it is "deadline:50ms/100ms" (runtime, period) where workers have priority 99,
+// with less runtime where other handles have reserved some.
 func (h *Handle) Spawner() string {
 	if h.spawner != "" {
 		return h.spawner
 	}
-	return h.cloner.policy
+	return h.cloner.policy // the keeper's is the same
 }
 
 // WorkerPIDs lists what the workload is made of for the kernel: the pids of its
@@ -120,25 +122,25 @@ func (h *Handle) CgroupProcs() ([]int, error) {
 // Start opens the gate. Opening it again changes nothing.
 func (h *Handle) Start() {
 	if len(h.members) > 0 {
-		h.cloner.do(h.open)
+		h.keeper.do(h.open)
 	}
 }
 
-// open opens the gate, on the cloner's thread.
+// open opens the gate, on the keeper's thread.
 func (h *Handle) open() {
 	if h.openedNs != 0 {
 		return
 	}
 	if h.rivals() {
 		h.outranked = true
-		h.spawner = h.cloner.outrank()
+		h.spawner = h.keeper.outrank()
 	}
 	h.openedNs = monotonic()
 	atomic.StoreUint32(&h.arena.shared.Gate, 1)
 	futexWakeAll(&h.arena.shared.Gate)
 }
 
-// rivals tells whether workers may be as urgent as the cloner's thread.
+// rivals tells whether workers may be as urgent as the keeper.
 func (h *Handle) rivals() bool {
 	for i := range h.plans {
 		u := &h.plans[i].setup
@@ -149,11 +151,11 @@ func (h *Handle) rivals() bool {
 	return false
 }
 
-// settle gives the cloner's thread its usual priority back, on that thread.
+// settle gives the keeper its usual priority back, on that thread.
 func (h *Handle) settle() {
 	if h.outranked {
 		h.outranked = false
-		h.cloner.settle()
+		h.keeper.settle()
 	}
 }
 
@@ -271,7 +273,7 @@ func (h *Handle) Close() error {
 	}
 	var errs []error
 	if !h.collected {
-		h.cloner.do(func() {
+		h.keeper.do(func() {
 			h.Kill()
 			grace := time.Duration(0)
 			if h.stacks != nil { // a thread that is ended by force could leave a descriptor open
@@ -283,6 +285,8 @@ func (h *Handle) Close() error {
 		})
 	}
 	h.closed = true
+	h.keeper.giveBack()
+	disown(h.procs)
 	for _, p := range h.procs {
 		if !p.reaped.Load() {
 			errs = append(errs, fmt.Errorf("pid %d did not end within %v of SIGKILL", p.pid, reapTimeout))

@@ -255,7 +255,7 @@ func TestOrphanBeforeTheTie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Handle{groups: w.Groups, plans: plans, cloner: theCloner()}
+	h := &Handle{groups: w.Groups, plans: plans, cloner: theCloner(), keeper: takeKeeper()}
 	if h.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
@@ -265,6 +265,9 @@ func TestOrphanBeforeTheTie(t *testing.T) {
 	}
 	h.arena.slabs[1].SpawnerPID = 4_000_000
 	h.cloner.do(func() { err = h.bearAll(nil) })
+	if err == nil {
+		h.keeper.do(func() { err = h.awaitBirth() })
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,7 +224,7 @@ func TestSpawnerKeepsItsMask(t *testing.T) {
 	}
 }
 
-func maskOf(t *testing.T, c *cloner) uint64 {
+func maskOf(t *testing.T, c *thread) uint64 {
 	t.Helper()
 	var mask uint64
 	var err error
