@@ -55,6 +55,7 @@ func (r *Report) Aggregate(infos []GroupInfo) {
 			}
 		}
 	}
+	r.aggregatePhases()
 }
 
 // add adds the figures of one worker.
@@ -89,7 +90,7 @@ func (g *Group) add(w *Worker) {
 		if *to == nil {
 			*to = new(Latency)
 		}
-		(*to).merge(l)
+		(*to).Merge(l)
 	}
 }
 
@@ -99,10 +100,11 @@ func (g *Group) latencies() [3]namedLatency {
 	}
 }
 
-// Judge sets Verdict: Fail if there are Failures, a worker did not complete, or a
-// group has fewer reports than it asked for workers; else Pass. It adds a line to
-// Failures for each, for at most 20 workers, and may be called again. Aggregate
-// comes before it.
+// Judge sets Verdict: Fail if there are Failures, a worker did not complete, a
+// group has fewer reports than it asked for workers or a check failed;
+// Inconclusive if a check is; else Pass. It adds a line to Failures for each that
+// failed, for at most 20 workers and 20 checks, and may be called again. Aggregate
+// and the checks come before it.
 func (r *Report) Judge() {
 	lines, more := 0, 0
 	for i := range r.Workers {
@@ -120,7 +122,7 @@ func (r *Report) Judge() {
 		r.fail(fmt.Sprintf("%d more workers did not complete", more))
 	}
 	r.judgeCounts()
-	r.Verdict = Pass
+	r.Verdict = r.judgeChecks()
 	if len(r.Failures) > 0 {
 		r.Verdict = Fail
 	}

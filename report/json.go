@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // inlineJSON is the longest JSON object or list that WriteJSON keeps on one line.
@@ -39,6 +40,7 @@ func writeJSON(w *bufio.Writer, r *Report, samples bool) error {
 		{"verdict", r.Verdict, false},
 		{"failures", r.Failures, len(r.Failures) == 0},
 		{"notes", r.Notes, len(r.Notes) == 0},
+		{"checks", r.Checks, len(r.Checks) == 0},
 		{"run", r.Run, false},
 	} {
 		if f.skip {
@@ -51,18 +53,40 @@ func writeJSON(w *bufio.Writer, r *Report, samples bool) error {
 			return err
 		}
 	}
-	in.list("groups", len(r.Groups), func(i int) any {
-		g := r.Groups[i]
-		g.WakeLatency, g.IterationCost, g.TimerLatency = g.WakeLatency.forJSON(samples), g.IterationCost.forJSON(samples), g.TimerLatency.forJSON(samples)
-		return g
-	})
+	in.list("groups", len(r.Groups), func(i int) any { return r.Groups[i].forJSON(samples) })
+	if len(r.Cgroups) > 0 {
+		in.list("cgroups", len(r.Cgroups), func(i int) any { return r.Cgroups[i].forJSON(samples) })
+	}
+	if len(r.Phases) > 0 {
+		in.list("phases", len(r.Phases), func(i int) any {
+			p := r.Phases[i]
+			p.Groups = make([]Group, len(p.Groups))
+			for j := range p.Groups {
+				p.Groups[j] = r.Phases[i].Groups[j].forJSON(samples)
+			}
+			return p
+		})
+	}
 	in.list("workers", len(r.Workers), func(i int) any {
 		k := r.Workers[i]
+		if len(k.Phases) > 0 {
+			k.Phases = slices.Clone(k.Phases)
+			for j := range k.Phases {
+				p := &k.Phases[j]
+				p.WakeLatency, p.TimerLatency = p.WakeLatency.forJSON(samples), p.TimerLatency.forJSON(samples)
+			}
+		}
 		k.WakeLatency, k.IterationCost, k.TimerLatency = k.WakeLatency.forJSON(samples), k.IterationCost.forJSON(samples), k.TimerLatency.forJSON(samples)
 		return k
 	})
 	in.raw("\n}\n")
 	return in.err
+}
+
+// forJSON is g with or without the populations of its latencies.
+func (g Group) forJSON(samples bool) Group {
+	g.WakeLatency, g.IterationCost, g.TimerLatency = g.WakeLatency.forJSON(samples), g.IterationCost.forJSON(samples), g.TimerLatency.forJSON(samples)
+	return g
 }
 
 // forJSON is l with or without its population.

@@ -69,9 +69,9 @@ func (l *Latency) atRank(rank uint64) uint64 {
 	return l.Max
 }
 
-// merge adds the population of o to l: buckets, Min, Max and Sum, exactly.
+// Merge adds the population of o to l: buckets, Min, Max and Sum, exactly.
 // Samples are not merged, and the percentiles wait for Summarize.
-func (l *Latency) merge(o *Latency) {
+func (l *Latency) Merge(o *Latency) {
 	if len(o.Buckets) == 0 {
 		return
 	}
@@ -126,4 +126,41 @@ func (w *Worker) latencies() [3]namedLatency {
 	return [3]namedLatency{
 		{"wake_latency_ns", w.WakeLatency}, {"iteration_cost_ns", w.IterationCost}, {"timer_latency_ns", w.TimerLatency},
 	}
+}
+
+// Percentile is the bounds of the nearest-rank percentile, in thousandths: the
+// edges of its bucket, within Min and Max. Of 1000 both are Max.
+func (l *Latency) Percentile(perMille int) (lo, hi uint64) {
+	if perMille >= 1000 {
+		return l.Max, l.Max
+	}
+	want := rank(l.Count, uint64(max(perMille, 0)))
+	hi = l.atRank(want)
+	lo = hi
+	for _, b := range l.Buckets {
+		if b.Lo <= hi {
+			lo = max(b.Lo, l.Min)
+		}
+	}
+	return lo, hi
+}
+
+// CV is standard deviation ÷ mean of the population, each value taken as the
+// middle of its bucket; false if the mean is 0.
+func (l *Latency) CV() (cv float64, ok bool) {
+	var n, sum, squares float64
+	middle := func(b Bucket) float64 { return float64(b.Lo) + float64(b.Width-1)/2 }
+	for _, b := range l.Buckets {
+		n += float64(b.Count)
+		sum += float64(b.Count) * middle(b)
+	}
+	if sum == 0 {
+		return 0, false
+	}
+	mean := sum / n
+	for _, b := range l.Buckets {
+		d := middle(b) - mean
+		squares += float64(b.Count) * d * d
+	}
+	return math.Sqrt(squares/n) / mean, true
 }

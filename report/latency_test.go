@@ -52,8 +52,8 @@ func TestRank(t *testing.T) {
 func TestPooledPercentiles(t *testing.T) {
 	a, b := population(1000, 7, 3000), population(50, 400, 2000)
 	var pool Latency
-	pool.merge(a)
-	pool.merge(b)
+	pool.Merge(a)
+	pool.Merge(b)
 	pool.Summarize()
 	all := slices.Sorted(slices.Values(append(slices.Clone(a.Samples), b.Samples...)))
 	if pool.Count != 5000 || pool.Min != all[0] || pool.Max != all[4999] || pool.Sum != a.Sum+b.Sum {

@@ -19,13 +19,16 @@ const (
 
 // Report is one whole run.
 type Report struct {
-	SchemaVersion int      `json:"schema_version"`
-	Verdict       Verdict  `json:"verdict"`
-	Failures      []string `json:"failures,omitempty"` // why Verdict is not pass, one line each
-	Notes         []string `json:"notes,omitempty"`    // what the reader should know: soft failures, fallbacks, downgrades
-	Run           Run      `json:"run"`
-	Groups        []Group  `json:"groups"`
-	Workers       []Worker `json:"workers"`
+	SchemaVersion int           `json:"schema_version"`
+	Verdict       Verdict       `json:"verdict"`
+	Failures      []string      `json:"failures,omitempty"` // why Verdict is not pass, one line each
+	Notes         []string      `json:"notes,omitempty"`    // what the reader should know: soft failures, fallbacks, downgrades
+	Checks        []Check       `json:"checks,omitempty"`   // thresholds of the spec and how they were met
+	Run           Run           `json:"run"`
+	Groups        []Group       `json:"groups"`
+	Cgroups       []Group       `json:"cgroups,omitempty"` // the groups of each cgroup, pooled
+	Phases        []PhaseGroups `json:"phases,omitempty"`  // the groups in each step
+	Workers       []Worker      `json:"workers"`
 }
 
 // Run is what the workload ran on.
@@ -46,6 +49,8 @@ type Run struct {
 	BootMs        map[string]float64 `json:"boot_ms,omitempty"` // stage → milliseconds; see docs/architecture.md for the stages
 	BootAttempts  int                `json:"boot_attempts,omitempty"`
 	Phases        []Phase            `json:"phases,omitempty"`
+	Topology      *Topology          `json:"topology,omitempty"`
+	StealPct      float64            `json:"steal_pct"`     // of all CPU time between opening the gate and the request to stop: what the host took
 	DurationMs    float64            `json:"duration_ms"`   // from opening the gate to the request to stop
 	StartSkewNs   int64              `json:"start_skew_ns"` // from opening the gate to the last worker's first pass
 	CollectMs     float64            `json:"collect_ms"`    // from the request to stop until the last worker was collected
@@ -60,6 +65,21 @@ type Phase struct {
 	StartNs int64             `json:"start_ns"`          // since opening the gate
 	EndNs   int64             `json:"end_ns"`            // likewise
 	Cpusets map[string]string `json:"cpusets,omitempty"` // cgroup → CPU list: all that its cpuset held in the phase
+}
+
+// Topology is what the kernel told of the CPUs. CPU lists are of online CPUs.
+type Topology struct {
+	Nodes []TopologyNode `json:"numa_nodes"`
+	LLCs  []string       `json:"llcs"`  // CPU list of each last-level cache
+	Cores []string       `json:"cores"` // CPU list of each core: SMT siblings
+}
+
+// TopologyNode is a NUMA node.
+type TopologyNode struct {
+	ID        int    `json:"id"`
+	CPUs      string `json:"cpus"`
+	MemoryMiB int    `json:"memory_mib"` // 0 if not known
+	Distances []int  `json:"distances"`  // to each node, in their order; 10 is local
 }
 
 // Group is the aggregate over the workers of one group. Rates are per second

@@ -16,6 +16,7 @@ const (
 	minWidth     = 80
 	maxStacks    = 4
 	maxFrames    = 16
+	maxPhases    = 16
 	maxLines     = 40 // of failures and of notes each
 )
 
@@ -30,8 +31,14 @@ func WriteTable(w io.Writer, r *Report, width int) error {
 	}
 	t := table{w: bufio.NewWriter(w), r: r, width: max(width, minWidth)}
 	t.header()
-	t.groups()
-	t.latencies()
+	t.groups("GROUP", t.r.Groups)
+	t.latencies("GROUP", t.r.Groups)
+	if len(t.r.Cgroups) > 0 {
+		t.groups("CGROUP", t.r.Cgroups)
+		t.latencies("CGROUP", t.r.Cgroups)
+	}
+	t.phases()
+	t.checks()
 	t.failures()
 	t.schedulerFailure()
 	t.outputs()
@@ -158,14 +165,14 @@ func boot(run *Run) string {
 }
 
 // groups writes the row per group of what ran and how it was scheduled.
-func (t *table) groups() {
-	if len(t.r.Groups) == 0 || len(t.r.Workers) == 0 {
+func (t *table) groups(what string, groups []Group) {
+	if len(groups) == 0 || len(t.r.Workers) == 0 {
 		return // none reported: the failures say why
 	}
-	g := grid{left: 2, short: []string{"GROUP", "WORK", "DONE", "ITER/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGR", "MAX GAP"}}
-	g.row("GROUP", "WORK", "DONE", "ITERATIONS/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGRATIONS", "LONGEST GAP")
-	for i := range t.r.Groups {
-		r := &t.r.Groups[i]
+	g := grid{left: 2, short: []string{what, "WORK", "DONE", "ITER/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGR", "MAX GAP"}}
+	g.row(what, "WORK", "DONE", "ITERATIONS/S", "ON CPU", "RUN DELAY", "PER RUN", "MIGRATIONS", "LONGEST GAP")
+	for i := range groups {
+		r := &groups[i]
 		perRun := "-"
 		if r.RunCount > 0 {
 			perRun = formatNs(float64(r.RunDelayNs) / float64(r.RunCount))
@@ -184,11 +191,11 @@ func (t *table) groups() {
 
 // latencies writes the row per group and kind of latency. The starred column is
 // the one that schedulers are compared by.
-func (t *table) latencies() {
+func (t *table) latencies(what string, groups []Group) {
 	g := grid{left: 2}
-	g.row("GROUP", "LATENCY", "COUNT", "MIN", "P50", "P90", "*P99", "P99.9", "MAX", "MEAN")
-	for i := range t.r.Groups {
-		r := &t.r.Groups[i]
+	g.row(what, "LATENCY", "COUNT", "MIN", "P50", "P90", "*P99", "P99.9", "MAX", "MEAN")
+	for i := range groups {
+		r := &groups[i]
 		for j, kind := range [...]string{"wake", "cost", "timer"} {
 			l := r.latencies()[j].lat
 			if l == nil {
@@ -201,6 +208,20 @@ func (t *table) latencies() {
 	}
 	if len(g.rows) > 1 {
 		t.grid(g)
+	}
+}
+
+// phases writes a table per phase, for at most maxPhases of them.
+func (t *table) phases() {
+	for i := range t.r.Phases[:min(len(t.r.Phases), maxPhases)] {
+		p := &t.r.Phases[i]
+		t.line("")
+		t.line(clip(strings.ToUpper(printable(p.Name)), t.width))
+		t.groups("GROUP", p.Groups)
+		t.latencies("GROUP", p.Groups)
+	}
+	if n := len(t.r.Phases) - maxPhases; n > 0 {
+		t.line(fmt.Sprintf("  %d more phases are in the JSON report", n))
 	}
 }
 
