@@ -5,6 +5,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/spec"
@@ -12,12 +13,14 @@ import (
 
 // GroupInfos is what a report says of the groups of a spec.
 func GroupInfos(s *spec.Spec) []report.GroupInfo {
-	infos := make([]report.GroupInfo, len(s.Groups))
-	for i, g := range s.Groups {
-		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Workers: g.Workers}
-		if g.Name == "" {
-			infos[i].Name = fmt.Sprintf("g%d", i)
+	placed := s.Placed()
+	infos := make([]report.GroupInfo, len(placed))
+	for i, g := range placed {
+		name := g.Name
+		if name == "" {
+			name = fmt.Sprintf("g%d", i)
 		}
+		infos[i] = report.GroupInfo{Name: name, WorkType: g.Work.Type, Cgroup: g.Cgroup, Step: s.StepNumber(g.Step), Workers: g.Workers}
 	}
 	return infos
 }
@@ -63,12 +66,13 @@ type member struct {
 // scopes lists who is judged, by which thresholds.
 func scopes(r *report.Report, s *spec.Spec) []scope {
 	var all []scope
+	placed := s.Placed()
 	cgroups := map[string]bool{}
 	for i := range r.Groups {
 		g := &r.Groups[i]
 		var own *spec.Checks
-		if i < len(s.Groups) {
-			own = s.Groups[i].Checks
+		if i < len(placed) {
+			own = placed[i].Checks
 		}
 		if checks := s.Checks.Merge(own); checks != nil && (own != nil || g.Cgroup == "") {
 			all = append(all, scopesOf(r, "group "+g.Name, checks, func(w *report.Worker) bool { return w.GroupIndex == i }, g.Workers)...)
@@ -90,7 +94,7 @@ func scopes(r *report.Report, s *spec.Spec) []scope {
 }
 
 // scopesOf is the scope of the workers that are in, over the whole run and, if
-// they have slices of more than one step, in each of them.
+// some live through several steps, in each of them.
 func scopesOf(r *report.Report, name string, checks *spec.Checks, in func(*report.Worker) bool, asked int) []scope {
 	whole := scope{name: name, checks: checks, asked: asked}
 	for i := range r.Workers {
@@ -114,7 +118,8 @@ func scopesOf(r *report.Report, name string, checks *spec.Checks, in func(*repor
 				}
 			}
 		}
-		if part.asked = len(part.members); part.asked > 0 {
+		lives := func(m member) bool { return r.Groups[m.w.GroupIndex].Step == 0 }
+		if part.asked = len(part.members); slices.ContainsFunc(part.members, lives) {
 			all = append(all, part)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/guestinit/guestinit/check"
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/spec"
 )
@@ -16,7 +17,7 @@ type output interface {
 
 func (b *boot) newOutput() output {
 	if b.link == nil {
-		return &consoleOutput{w: b.con, infos: groupInfos(b.parsed)}
+		return &consoleOutput{w: b.con, spec: b.parsed}
 	}
 	return &linkOutput{open: b.link.ReportWriter}
 }
@@ -86,7 +87,7 @@ const (
 // consoleOutput keeps the report and prints its table at the end.
 type consoleOutput struct {
 	w       io.Writer
-	infos   []report.GroupInfo
+	spec    *spec.Spec
 	rep     report.Report
 	begun   bool
 	dropped int
@@ -120,22 +121,11 @@ func (o *consoleOutput) close() error {
 	if o.dropped > 0 {
 		o.rep.Notes = append(o.rep.Notes, fmt.Sprintf("%d workers above %d are left out; run with a host link to have all", o.dropped, consoleWorkers))
 	}
-	o.rep.Aggregate(o.infos)
-	o.rep.Judge()
+	check.Finish(&o.rep, o.spec)
 	if err := report.WriteTable(&chunked{o.w}, &o.rep, consoleWidth); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
 	return nil
-}
-
-// groupInfos is what the table says of the groups of a spec.
-func groupInfos(s *spec.Spec) []report.GroupInfo {
-	placed := s.Placed()
-	infos := make([]report.GroupInfo, len(placed))
-	for i, g := range placed {
-		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Cgroup: g.Cgroup, Step: s.StepNumber(g.Step), Workers: g.Workers}
-	}
-	return infos
 }
 
 // chunked cuts writes into pieces that the console takes one by one.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/guestinit/guestinit/check"
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/spec"
 )
@@ -71,22 +72,8 @@ func reportLimits(s *spec.Spec, samples bool) report.Limits {
 // groupNames are the names of a spec's groups.
 func groupNames(s *spec.Spec) []string {
 	var names []string
-	for _, g := range groupInfos(s) {
+	for _, g := range check.GroupInfos(s) {
 		names = append(names, g.Name)
 	}
 	return names
-}
-
-// groupInfos tells Aggregate what the spec asked for.
-func groupInfos(s *spec.Spec) []report.GroupInfo {
-	placed := s.Placed()
-	infos := make([]report.GroupInfo, len(placed))
-	for i, g := range placed {
-		name := g.Name
-		if name == "" {
-			name = fmt.Sprintf("g%d", i)
-		}
-		infos[i] = report.GroupInfo{Name: name, WorkType: g.Work.Type, Cgroup: g.Cgroup, Step: s.StepNumber(g.Step), Workers: g.Workers}
-	}
-	return infos
 }

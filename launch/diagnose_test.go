@@ -99,7 +99,8 @@ func TestExitStatus(t *testing.T) {
 		{nil, &report.Report{Verdict: report.Pass}, 0},
 		{nil, &report.Report{Verdict: report.Skip}, 0},
 		{nil, &report.Report{Verdict: report.Fail}, 1},
-		{nil, &report.Report{Verdict: report.Inconclusive}, 1},
+		{nil, &report.Report{Verdict: report.Inconclusive}, 6},
+		{&Error{Class: Timeout}, &report.Report{Verdict: report.Inconclusive}, 4},
 		{nil, nil, 0}, // a dry run
 		{&Error{Class: Usage}, nil, 2},
 		{fmt.Errorf("around: %w", &Error{Class: Crash}), &report.Report{Verdict: report.Fail}, 3},

@@ -39,8 +39,9 @@ func (c Class) String() string {
 
 // Exit statuses that are no class.
 const (
-	StatusPass = 0
-	StatusFail = 1
+	StatusPass         = 0 // also of a verdict of skip
+	StatusFail         = 1
+	StatusInconclusive = 6 // a check could not be judged; none failed
 )
 
 // Error is the end of a run that has no whole report, or one from a guest that
@@ -149,6 +150,8 @@ func ExitStatus(err error, r *report.Report) int {
 		return int(Setup)
 	case r == nil || r.Verdict == report.Pass || r.Verdict == report.Skip:
 		return StatusPass
+	case r.Verdict == report.Inconclusive:
+		return StatusInconclusive
 	}
 	return StatusFail
 }

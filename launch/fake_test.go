@@ -101,11 +101,11 @@ func (f *fakeQEMU) monitor(event, status string) {
 func (f *fakeQEMU) guest() *vsock.Guest {
 	fmt.Println("guestinit: start fake")
 	g := vsock.NewGuest(f.link)
-	check(g.Hello(vsock.Hello{Version: "fake", KernelRelease: "6.66", Machine: "x86_64", BootMs: map[string]float64{"init": 7}}))
+	mustDo(g.Hello(vsock.Hello{Version: "fake", KernelRelease: "6.66", Machine: "x86_64", BootMs: map[string]float64{"init": 7}}))
 	return g
 }
 
-func check(err error) {
+func mustDo(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fake:", err)
 		os.Exit(96)
@@ -116,17 +116,17 @@ func check(err error) {
 // trailer it is torn.
 func send(w io.Writer, n int, trailer bool) {
 	e, err := report.NewEncoder(w)
-	check(err)
+	mustDo(err)
 	run := report.Run{KernelRelease: "6.66", Link: "serial", CPUs: 2, DurationMs: 100}
-	check(e.Header(run))
+	mustDo(e.Header(run))
 	for i := range n {
-		check(e.Worker(&report.Worker{TID: 100 + i, Index: i, WorkType: "spin_wait", Completed: true, Iterations: 10, WallNs: 1e8, CPUsUsed: "0"}))
+		mustDo(e.Worker(&report.Worker{TID: 100 + i, Index: i, WorkType: "spin_wait", Completed: true, Iterations: 10, WallNs: 1e8, CPUsUsed: "0"}))
 	}
 	if trailer {
-		check(e.Trailer(report.Trailer{WorkerCount: n, Run: run}))
-		check(e.Close())
+		mustDo(e.Trailer(report.Trailer{WorkerCount: n, Run: run}))
+		mustDo(e.Close())
 	} else {
-		check(e.Flush())
+		mustDo(e.Flush())
 	}
 }
 
@@ -135,8 +135,8 @@ func (f *fakeQEMU) whole() {
 	g := f.guest()
 	w := g.ReportWriter()
 	send(w, 2, true)
-	check(w.Close())
-	check(g.Bye(vsock.Bye{}))
+	mustDo(w.Close())
+	mustDo(g.Bye(vsock.Bye{}))
 	fmt.Println("guestinit: done status=0")
 }
 
@@ -151,7 +151,7 @@ func fakes() map[string]func(*fakeQEMU) {
 		"aborts": func(*fakeQEMU) {
 			fmt.Fprintln(os.Stderr, "qemu: error: failed to set MSR 0x10a")
 			// Not from here: the Go runtime catches the signal.
-			check(syscall.Exec("/bin/sh", []string{"sh", "-c", "kill -ABRT $$"}, os.Environ()))
+			mustDo(syscall.Exec("/bin/sh", []string{"sh", "-c", "kill -ABRT $$"}, os.Environ()))
 		},
 		"mute": func(*fakeQEMU) { hang() },
 		"mute-after-init": func(*fakeQEMU) {
@@ -183,47 +183,47 @@ func fakes() map[string]func(*fakeQEMU) {
 		"no-bye": func(f *fakeQEMU) {
 			w := f.guest().ReportWriter()
 			send(w, 2, true)
-			check(w.Close())
+			mustDo(w.Close())
 		},
 		"torn": func(f *fakeQEMU) {
 			f.guest()
 			var part bytes.Buffer
 			send(&part, 1, false)
-			check(vsock.NewWriter(f.link).WriteFrame(vsock.TypeReport, vsock.FlagMust|vsock.FlagMore, part.Bytes()))
+			mustDo(vsock.NewWriter(f.link).WriteFrame(vsock.TypeReport, vsock.FlagMust|vsock.FlagMore, part.Bytes()))
 		},
 		"torn-and-done": func(f *fakeQEMU) {
 			g := f.guest()
 			w := g.ReportWriter()
 			send(w, 1, false)
-			check(w.Close())
-			check(g.Bye(vsock.Bye{}))
+			mustDo(w.Close())
+			mustDo(g.Bye(vsock.Bye{}))
 		},
 		"nonsense-report": func(f *fakeQEMU) {
 			g := f.guest()
 			w := g.ReportWriter()
 			fmt.Fprint(w, strings.Repeat("this is not zstd", 1<<16))
-			check(w.Close())
-			check(g.Bye(vsock.Bye{}))
+			mustDo(w.Close())
+			mustDo(g.Bye(vsock.Bye{}))
 		},
 		"too-many-workers": func(f *fakeQEMU) {
 			g := f.guest()
 			w := g.ReportWriter()
 			send(w, 5000, true)
-			check(w.Close())
-			check(g.Bye(vsock.Bye{}))
+			mustDo(w.Close())
+			mustDo(g.Bye(vsock.Bye{}))
 		},
 		"done-without-report": func(f *fakeQEMU) {
-			check(f.guest().Bye(vsock.Bye{}))
+			mustDo(f.guest().Bye(vsock.Bye{}))
 		},
 		"refuses-spec": func(f *fakeQEMU) {
-			check(f.guest().Bye(vsock.Bye{Status: vsock.StatusSpec, Text: "spec: groups[0].work: \x1b[31munknown"}))
+			mustDo(f.guest().Bye(vsock.Bye{Status: vsock.StatusSpec, Text: "spec: groups[0].work: \x1b[31munknown"}))
 		},
 		"timed-out": func(f *fakeQEMU) {
 			g := f.guest()
 			w := g.ReportWriter()
 			send(w, 2, true)
-			check(w.Close())
-			check(g.Bye(vsock.Bye{Status: vsock.StatusTimeout, Text: "run: deadline exceeded"}))
+			mustDo(w.Close())
+			mustDo(g.Bye(vsock.Bye{Status: vsock.StatusTimeout, Text: "run: deadline exceeded"}))
 		},
 		"panic-and-stay": func(f *fakeQEMU) {
 			f.guest()
@@ -241,13 +241,13 @@ func fakes() map[string]func(*fakeQEMU) {
 		},
 		"says-escapes": func(f *fakeQEMU) {
 			g := f.guest()
-			check(g.Event(vsock.Event{Kind: vsock.EventLog, Text: "red \x1b[31malert\x07\r\nnext"}))
-			check(g.Event(vsock.Event{Kind: vsock.EventPhase, Text: "main"}))
-			check(g.Event(vsock.Event{Kind: vsock.EventProgress, Groups: []vsock.GroupProgress{{Index: 0, Alive: 2, Iterations: 42}}}))
+			mustDo(g.Event(vsock.Event{Kind: vsock.EventLog, Text: "red \x1b[31malert\x07\r\nnext"}))
+			mustDo(g.Event(vsock.Event{Kind: vsock.EventPhase, Text: "main"}))
+			mustDo(g.Event(vsock.Event{Kind: vsock.EventProgress, Groups: []vsock.GroupProgress{{Index: 0, Alive: 2, Iterations: 42}}}))
 			w := g.ReportWriter()
 			send(w, 2, true)
-			check(w.Close())
-			check(g.Bye(vsock.Bye{}))
+			mustDo(w.Close())
+			mustDo(g.Bye(vsock.Bye{}))
 		},
 		"floods-console": func(f *fakeQEMU) {
 			line := strings.Repeat("y", 1023) + "\n"
@@ -274,16 +274,16 @@ func fakes() map[string]func(*fakeQEMU) {
 			fmt.Println("guestinit: start fake")
 			g := vsock.NewGuest(f.link)
 			fromLink := strings.Contains(f.args[i+1], "guestinit.spec=link")
-			check(g.Hello(vsock.Hello{NeedSpec: fromLink}))
+			mustDo(g.Hello(vsock.Hello{NeedSpec: fromLink}))
 			if fromLink {
 				data, err := g.ReceiveSpec(1 << 20)
-				check(err)
+				mustDo(err)
 				fmt.Printf("spec of %d bytes\n", len(data))
 			}
 			w := g.ReportWriter()
 			send(w, 2, true)
-			check(w.Close())
-			check(g.Bye(vsock.Bye{}))
+			mustDo(w.Close())
+			mustDo(g.Bye(vsock.Bye{}))
 		},
 	}
 }

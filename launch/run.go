@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/guestinit/guestinit/check"
 	"github.com/guestinit/guestinit/guest/cmdline"
 	"github.com/guestinit/guestinit/initramfs"
 	"github.com/guestinit/guestinit/kernel"
@@ -376,8 +377,7 @@ func (r *runner) finish(e *ended) error {
 		}
 		rep.Failures = append([]string{failure.Error()}, rep.Failures...)
 	}
-	rep.Aggregate(groupInfos(r.o.Spec))
-	rep.Judge()
+	check.Finish(rep, r.o.Spec)
 	r.emit(Event{Stage: StageReport, Text: fmt.Sprintf("%d workers, verdict %s", len(rep.Workers), rep.Verdict)})
 	if failure != nil {
 		return failure

@@ -467,7 +467,7 @@ const launcherEnv = "GUESTINIT_TEST_LAUNCHER"
 
 func playLauncher(image string) {
 	s, err := spec.Parse([]byte(specText), "test.yaml")
-	check(err)
+	mustDo(err)
 	_, err = Run(context.Background(), Options{
 		Spec: s, Kernel: image, Init: image, Accel: "tcg",
 		Progress: func(e Event) {
@@ -476,7 +476,7 @@ func playLauncher(image string) {
 			}
 		},
 	})
-	check(err)
+	mustDo(err)
 	os.Exit(1)
 }
 

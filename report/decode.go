@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/klauspost/compress/zstd"
@@ -306,8 +307,8 @@ func (d *decoder) checkRun(r *Run) error {
 	if len(r.Spec) > 0 && !json.Valid(r.Spec) {
 		return fmt.Errorf("%w: run.spec is not JSON", ErrCorrupt)
 	}
-	if r.DurationMs < 0 || r.CollectMs < 0 || r.CPUs < 0 || r.NUMANodes < 0 || r.BootAttempts < 0 {
-		return fmt.Errorf("%w: run has a negative figure", ErrCorrupt)
+	if r.DurationMs < 0 || r.CollectMs < 0 || r.CPUs < 0 || r.NUMANodes < 0 || r.BootAttempts < 0 || r.StealPct < 0 || r.StealPct > 100 {
+		return fmt.Errorf("%w: run has a figure out of range", ErrCorrupt)
 	}
 	err := d.checkText("run",
 		&r.Name, &r.Version, &r.KernelRelease, &r.Machine, &r.KernelCmdline, &r.Accelerator,
@@ -321,7 +322,27 @@ func (d *decoder) checkRun(r *Run) error {
 	if err := d.checkScheduler(r.Scheduler); err != nil {
 		return err
 	}
-	return d.checkRunPhases(r.Phases)
+	return errors.Join(d.checkRunPhases(r.Phases), r.Topology.check())
+}
+
+// check checks what a guest says of its CPUs.
+func (t *Topology) check() error {
+	if t == nil {
+		return nil
+	}
+	lists := slices.Concat(t.LLCs, t.Cores)
+	for _, n := range t.Nodes {
+		if n.ID < 0 || n.MemoryMiB < 0 {
+			return fmt.Errorf("%w: run.topology has a negative figure", ErrCorrupt)
+		}
+		lists = append(lists, n.CPUs)
+	}
+	for _, list := range lists {
+		if err := new(cpuSet).add(list); err != nil {
+			return fmt.Errorf("%w: run.topology: %w", ErrCorrupt, err)
+		}
+	}
+	return nil
 }
 
 // checkRunPhases checks the phases that a guest says its run had.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/topology"
 )
 
 // describeMachine fills in what the running kernel tells of itself. What it
@@ -23,6 +24,27 @@ func describeMachine(run *report.Run) {
 	run.Clocksource = clocksource()
 	run.CPUs = listLen("/sys/devices/system/cpu/online", runtime.NumCPU())
 	run.NUMANodes = listLen("/sys/devices/system/node/online", 1)
+}
+
+// describeTopology fills in how the CPUs share nodes, caches and cores.
+func describeTopology(run *report.Run) error {
+	t, err := topology.Read()
+	if err != nil {
+		return err
+	}
+	d := new(report.Topology)
+	for _, n := range t.Nodes {
+		d.Nodes = append(d.Nodes, report.TopologyNode{
+			ID: n.ID, CPUs: spec.CPUList(n.CPUs).String(), MemoryMiB: int(n.MemKiB / 1024), Distances: n.Distances})
+	}
+	for _, l := range t.LLCs {
+		d.LLCs = append(d.LLCs, spec.CPUList(l.CPUs).String())
+	}
+	for _, c := range t.Cores {
+		d.Cores = append(d.Cores, spec.CPUList(c.CPUs).String())
+	}
+	run.Topology = d
+	return nil
 }
 
 // readLine is the content of a small file of the kernel's, without the end of

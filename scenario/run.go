@@ -67,16 +67,6 @@ func Programs(s *spec.Spec) (paths, programs []string) {
 	return paths, programs
 }
 
-// GroupInfos is what a report says of the groups of a spec.
-func GroupInfos(s *spec.Spec) []report.GroupInfo {
-	placed := s.Placed()
-	infos := make([]report.GroupInfo, len(placed))
-	for i, g := range placed {
-		infos[i] = report.GroupInfo{Name: g.Name, WorkType: g.Work.Type, Cgroup: g.Cgroup, Step: s.StepNumber(g.Step), Workers: g.Workers}
-	}
-	return infos
-}
-
 func workload(s *spec.Spec, groups []spec.Group, samples bool) spawn.Workload {
 	w := spawn.Workload{CloneMode: s.CloneMode, Groups: groups}
 	if samples {
@@ -123,7 +113,9 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 		}
 	}
 	stopWatching := watch(s, h, sink)
+	began := readCPUTime()
 	workers, err := h.Run(ctx, duration(s))
+	run.StealPct = stealPct(began, readCPUTime())
 	stopWatching()
 	if err != nil {
 		return Result{}, err
@@ -133,6 +125,9 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 	run.Spawner = h.Spawner()
 	run.Clocksource = clocksource() // it may have changed since the boot
 	res = Result{Run: run, Notes: append(h.Notes(), notes(s, workers)...)}
+	if err := describeTopology(&res.Run); err != nil { // now: before, it would be part of every boot
+		res.Notes = append(res.Notes, err.Error())
+	}
 	if t.Run < duration(s) {
 		res.Notes = append(res.Notes, fmt.Sprintf("stopped after %v of %v: %s", t.Run.Round(time.Millisecond), time.Duration(s.Duration), whyEarly(ctx)))
 	}

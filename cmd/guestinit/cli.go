@@ -137,7 +137,8 @@ func usage(w io.Writer) {
 	}
 	fmt.Fprint(w, `
 Exit status: 0 pass, 1 a worker or check failed, 2 usage or bad spec,
-3 the guest crashed, 4 timeout, 5 could not run (no kernel, no QEMU).
+3 the guest crashed, 4 timeout, 5 could not run (no kernel, no QEMU),
+6 inconclusive: a check could not be judged (--allow-inconclusive makes it 0).
 `+"`guestinit COMMAND --help` lists a command's flags.\n")
 }
 

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/guestinit/guestinit/check"
 	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/scenario"
@@ -80,8 +81,7 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 	}
 	show(launch.Event{Stage: launch.StageReport, At: time.Since(begin), Text: fmt.Sprintf("%d workers", len(r.Workers))})
 	r.Run, r.Notes, r.Failures = res.Run, res.Notes, res.Failures
-	r.Aggregate(scenario.GroupInfos(s))
-	r.Judge()
+	check.Finish(r, s)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return r, errors.New("interrupted; the report covers the time until then")
 	}
@@ -90,7 +90,7 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 
 func groupNames(s *spec.Spec) []string {
 	var names []string
-	for _, g := range scenario.GroupInfos(s) {
+	for _, g := range check.GroupInfos(s) {
 		names = append(names, g.Name)
 	}
 	return names

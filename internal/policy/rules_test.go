@@ -83,13 +83,14 @@ var mayImport = map[string][]string{
 	"spawn":              {"internal/bare", "report", "spec", "worker"},
 	"scenario":           {"program", "report", "scx", "spawn", "spec", "topology", "worker"},
 	"topology":           {"spec"},
+	"check":              {"report", "spec"},
 	"kernel":             {},
 	"initramfs":          {"kernel"},
 	"qemu":               {},
 	"guest/cmdline":      {"spec"},
 	"internal/firstline": {},
-	"guest":              {"guest/cmdline", "internal/firstline", "report", "spec", "vsock"},
-	"launch":             {"guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock", "vsock/vhostuser"},
+	"guest":              {"check", "guest/cmdline", "internal/firstline", "report", "spec", "vsock"},
+	"launch":             {"check", "guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock", "vsock/vhostuser"},
 }
 
 // anyImport are the trees that may import all of ours: nothing imports them.
