@@ -47,6 +47,9 @@ func disown(procs []*process) {
 // left behind: no process, descriptor or mapping. A workload without workers
 // gives an empty handle.
 func Spawn(w Workload) (*Handle, error) {
+	if bare.UsesCgo() {
+		return nil, errors.New("spawn: the program uses cgo, beside which no worker can be born; build it with CGO_ENABLED=0")
+	}
 	plans, err := w.admit()
 	if err != nil {
 		return nil, err

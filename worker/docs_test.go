@@ -47,6 +47,10 @@ groups:
 Durations are written with a unit: 500us, 10ms, 2s. Where workers come in sets, the number of workers of a group is a multiple of the size of
 a set, and the position in the set is the role. A latency that a type promises is in the report of every worker, with a count of 0 for a role
 that has none. Every worker looks at least every 100 ms whether it is to stop.
+
+A Go program that imports packages worker and spawn can add types of its own, which run outside the Go runtime like these: ` + "`worker.Register`" + `. The comment of package worker has
+the rules for their loops, its example a whole one, and package worker/walktest proves from the machine code that a loop keeps the rules.
+Programs in any language run as workers with [exec](#exec).
 `
 
 func renderDoc() string {

@@ -289,8 +289,10 @@ func (s *Slab) run() {
 	s.setUp()
 	s.readBack()
 	s.begin()
-	if s.Type < uint32(len(Types)) {
+	if n := uint32(len(Types)); s.Type < n {
 		Types[s.Type].loop(s)
+	} else if s.Type-n < MaxRegistered {
+		registry.rows[s.Type-n].loop(s)
 	}
 	s.end()
 }

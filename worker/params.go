@@ -15,7 +15,7 @@ import (
 // Instance is a work type with the values of its parameters.
 type Instance struct {
 	Type   *Type
-	Index  int // in Types
+	Index  int // in All
 	Values [MaxParams]uint64
 	Texts  [MaxParams]string   // of the parameters of kind Text
 	Lists  [MaxParams][]string // of the parameters of kinds Texts and Pairs
@@ -46,11 +46,12 @@ func (in *Instance) GroupSize() int {
 	return max(in.Type.GroupSize(&in.Values), 1)
 }
 
-// Names lists the names of all work types in table order.
+// Names lists the names of all work types in the order of All.
 func Names() []string {
-	names := make([]string, len(Types))
-	for i := range Types {
-		names[i] = Types[i].Name
+	all := All()
+	names := make([]string, len(all))
+	for i, t := range all {
+		names[i] = t.Name
 	}
 	return names
 }
@@ -59,11 +60,10 @@ func Names() []string {
 // within its range, defaults for the others. The errors are joined, each an
 // *spec.Error with the path of its parameter, and say the nearest right name.
 func Parse(w spec.Work) (*Instance, error) {
-	index := slices.IndexFunc(Types, func(t Type) bool { return t.Name == w.Type })
-	if index < 0 {
-		return nil, spec.At("type", fmt.Errorf("unknown work type %q%s; `guestinit types` lists them", w.Type, didYouMean(w.Type, Names())))
+	t, index, err := lookUp(w.Type)
+	if err != nil {
+		return nil, err
 	}
-	t := &Types[index]
 	in := &Instance{Type: t, Index: index}
 	names := make([]string, len(t.Params))
 	var errs []error
@@ -85,7 +85,7 @@ func Parse(w spec.Work) (*Instance, error) {
 	if len(errs) == 0 && t.check != nil {
 		errs = append(errs, t.check(in))
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err = errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return in, nil

@@ -90,7 +90,7 @@ type Slab struct {
 
 	// Written by the spawner before birth.
 	SpawnerPID int32
-	Type       uint32 // index in Types
+	Type       uint32 // index in All
 	Pos        uint32 // position within the set of workers that share a region
 	Mode       uint32 // how it was born: ModeProcess, ModeThread, ModeMember
 	NumFDs     uint32

@@ -11,7 +11,8 @@ const (
 	refuseOwnEpoll        = "the workers are the threads of one event loop and share its descriptor table; use clone_mode thread"
 )
 
-// Types lists all work types, by family. A slab names its type by the index.
+// Types lists the work types, by family; All has those that a program registered
+// too.
 var Types = []Type{
 	{
 		Name: "spin_wait", Family: "cpu",
