@@ -79,7 +79,7 @@ func Spawn(w Workload) (*Handle, error) {
 	if w.CloneMode == Thread {
 		h.cloner.do(func() { err = h.startThreads() })
 	} else {
-		h.cloner.do(func() { err = h.bearAll(w.Cgroups) })
+		h.cloner.do(func() { err = h.bearAll() })
 	}
 	if err == nil {
 		h.keeper.do(func() { err = h.awaitBirth() })
@@ -129,7 +129,7 @@ func reserveFDs(total int, plans []groupPlan) error {
 }
 
 // bearAll clones all processes, in order. It runs on the cloner's thread.
-func (h *Handle) bearAll(cgroups []string) error {
+func (h *Handle) bearAll() error {
 	area, err := bare.NewArea()
 	if err != nil {
 		return err
@@ -146,11 +146,7 @@ func (h *Handle) bearAll(cgroups []string) error {
 		if n == 0 {
 			continue
 		}
-		cgroup := ""
-		if g < len(cgroups) {
-			cgroup = cgroups[g]
-		}
-		if err := h.bearGroup(g, slabs, heap, cgroup); err != nil {
+		if err := h.bearGroup(g, slabs, heap, h.plans[g].cgroup); err != nil {
 			return fmt.Errorf("groups[%d]: %w", g, err)
 		}
 	}

@@ -250,3 +250,43 @@ func TestContainerCannotStartAll(t *testing.T) {
 		})
 	}
 }
+
+// TestWorkInItsCgroup has the types that make cgroups make them below the cgroup
+// that their group was born in, and leave nothing there.
+func TestWorkInItsCgroup(t *testing.T) {
+	dir := testCgroup(t)
+	target, churn := group(1, "cgroup_attach_storm", "reap", "waitpid"), group(1, "cgroup_churn", "cycle", "1ms")
+	h, err := Spawn(Workload{Groups: []spec.Group{churn, target}, Cgroups: []string{dir, dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	h.Start()
+	waitPasses(t, h)
+	below, err := filepath.Glob(dir + "/guestinit-work-*")
+	if err != nil || len(below) != 3 {
+		t.Errorf("below the group's cgroup are %q, %v", below, err)
+	}
+	found := ""
+	for range 100 {
+		for _, leaf := range below {
+			if strings.Contains(members(t, leaf), strconv.Itoa(h.WorkerPIDs()[0])) {
+				found = leaf
+			}
+		}
+	}
+	if found == "" {
+		t.Errorf("the worker of cgroup_churn is in none of %q", below)
+	}
+	for _, r := range collect(t, h) {
+		if !r.Completed || r.WorkUnits == 0 || len(r.SoftErrors) > 0 {
+			t.Errorf("%s: %+v, soft errors %v", r.WorkType, r.ExitInfo, r.SoftErrors)
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(dir + "/guestinit-work-*"); len(left) > 0 {
+		t.Errorf("left are %q", left)
+	}
+}

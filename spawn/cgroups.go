@@ -24,11 +24,11 @@ const emptyTimeout = time.Second
 // cgroupSerial tells the directories of one process apart.
 var cgroupSerial atomic.Uint64
 
-// makeLeaves makes n cgroups below this process's own and lets all workers move
+// makeLeaves makes n cgroups below the group's own and lets all workers move
 // between them.
-func (a *arena) makeLeaves(slabs []*worker.Slab, n int) error {
+func (a *arena) makeLeaves(p *groupPlan, slabs []*worker.Slab, n int) error {
 	for i := range n {
-		fd, err := a.makeCgroup()
+		fd, err := a.makeCgroup(p.cgroup)
 		if err != nil {
 			return err
 		}
@@ -40,10 +40,10 @@ func (a *arena) makeLeaves(slabs []*worker.Slab, n int) error {
 }
 
 // makeTarget opens the cgroup that workers attach to, or makes one.
-func (a *arena) makeTarget(slabs []*worker.Slab, dest string) (err error) {
+func (a *arena) makeTarget(p *groupPlan, slabs []*worker.Slab, dest string) (err error) {
 	var fd int
 	if dest == "" {
-		fd, err = a.makeCgroup()
+		fd, err = a.makeCgroup(p.cgroup)
 	} else {
 		fd, err = a.openCgroup(dest)
 	}
@@ -56,22 +56,25 @@ func (a *arena) makeTarget(slabs []*worker.Slab, dest string) (err error) {
 	return nil
 }
 
-// makeCgroup makes a cgroup below this process's own, to be removed with the
-// handle, and opens its cgroup.procs.
-func (a *arena) makeCgroup() (int, error) {
-	dir, err := a.makeCgroupDir()
+// makeCgroup makes a cgroup below another, or below this process's own for "", to
+// be removed with the handle, and opens its cgroup.procs.
+func (a *arena) makeCgroup(parent string) (int, error) {
+	dir, err := a.makeCgroupDir(parent)
 	if err != nil {
 		return -1, err
 	}
 	return a.openProcs(dir)
 }
 
-func (a *arena) makeCgroupDir() (string, error) {
-	root, own, err := cgroup2()
-	if err != nil {
-		return "", err
+func (a *arena) makeCgroupDir(parent string) (string, error) {
+	if parent == "" {
+		root, own, err := cgroup2()
+		if err != nil {
+			return "", err
+		}
+		parent = filepath.Join(root, own)
 	}
-	dir := filepath.Join(root, own, fmt.Sprintf("guestinit-work-%d-%d", os.Getpid(), cgroupSerial.Add(1)))
+	dir := filepath.Join(parent, fmt.Sprintf("guestinit-work-%d-%d", os.Getpid(), cgroupSerial.Add(1)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make cgroup: %w", err)
 	}
@@ -83,7 +86,7 @@ func (a *arena) makeCgroupDir() (string, error) {
 // start can be killed with them; "" where this process may make none. It has no
 // controllers: to the scheduler and all others it is not there.
 func (a *arena) programCgroup() string {
-	dir, err := a.makeCgroupDir()
+	dir, err := a.makeCgroupDir("")
 	if err != nil {
 		return ""
 	}

@@ -264,7 +264,7 @@ func TestOrphanBeforeTheTie(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.arena.slabs[1].SpawnerPID = 4_000_000
-	h.cloner.do(func() { err = h.bearAll(nil) })
+	h.cloner.do(func() { err = h.bearAll() })
 	if err == nil {
 		h.keeper.do(func() { err = h.awaitBirth() })
 	}

@@ -48,9 +48,9 @@ func (a *arena) supply(p *groupPlan, slabs []*worker.Slab) error {
 	case worker.NodeCPUs:
 		return fillNodes(worker.NodeTableAt(slabs[0].Region))
 	case worker.CgroupLeaves:
-		return a.makeLeaves(slabs, int(p.work.Values[0]))
+		return a.makeLeaves(p, slabs, int(p.work.Values[0]))
 	case worker.CgroupTarget:
-		return a.makeTarget(slabs, p.work.Texts[0])
+		return a.makeTarget(p, slabs, p.work.Texts[0])
 	case worker.ExecProgram:
 		return a.makePrograms(p, slabs)
 	case worker.SharedMemory:

@@ -124,7 +124,7 @@ func checkRefusal(t *testing.T, mode string, g spec.Group, want error) {
 func needCgroups(t *testing.T) {
 	t.Helper()
 	var a arena
-	_, err := a.makeCgroup()
+	_, err := a.makeCgroup("")
 	if freeErr := a.free(); err != nil || freeErr != nil {
 		t.Skipf("no cgroup can be made here (%v, %v); the guest tests run as root with cgroup2 mounted", err, freeErr)
 	}

@@ -43,6 +43,7 @@ type groupPlan struct {
 	work   *worker.Instance
 	setup  worker.Setup
 	random *spec.RandomSubset // drawn anew for each worker; nil if not asked for
+	cgroup string             // directory that its processes are born in; "": the spawner's own
 }
 
 // Validate checks the whole workload and makes nothing. The error names each
@@ -75,6 +76,9 @@ func (w *Workload) admit() ([]groupPlan, error) {
 	for i := range w.Groups {
 		g := &w.Groups[i]
 		total += max(g.Workers, 0)
+		if i < len(w.Cgroups) {
+			plans[i].cgroup = w.Cgroups[i]
+		}
 		if err := plans[i].admit(g, w.CloneMode); err != nil {
 			errs = append(errs, spec.At(fmt.Sprintf("groups[%d]", i), err))
 		}
