@@ -35,6 +35,10 @@ test: deps check kernels ## all checks and tests, boots of all three kernels inc
 build: go-version ## write the static binary to bin/guestinit
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/guestinit
 
+.PHONY: scx_fifo
+scx_fifo: go-version ## write the small sched_ext scheduler of the examples to bin/scx_fifo
+	$(GO) build -trimpath -ldflags '-s -w' -o bin/scx_fifo ./internal/scxfifo
+
 .PHONY: go-version
 go-version:
 	@scripts/check-go.sh $(GO)

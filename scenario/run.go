@@ -54,9 +54,13 @@ func Parse(data []byte, name string) (*spec.Spec, error) {
 	return spec.ParseChecked(data, name, admit)
 }
 
-// Programs are the programs that the exec workers of a spec become, by the path of
-// the field that names them. The spec is valid.
+// Programs are the programs that a run of the spec starts: those that its exec
+// workers become, and its scheduler; by the path of the field that names them.
+// The spec is valid.
 func Programs(s *spec.Spec) (paths, programs []string) {
+	if s.Scheduler != nil {
+		paths, programs = append(paths, "scheduler.path"), append(programs, s.Scheduler.Path)
+	}
 	for i := range s.Groups {
 		work, err := worker.Parse(s.Groups[i].Work)
 		if err == nil && work.Type.Resource == worker.ExecProgram {
@@ -81,7 +85,7 @@ func workload(s *spec.Spec, groups []spec.Group, samples bool) spawn.Workload {
 // all the same, and the result says so. An error means that there was no run:
 // the spec was refused, or a worker could not be born.
 func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Result, err error) {
-	if len(s.Steps) > 0 || len(s.Cgroups) > 0 || s.Scheduler != nil || s.Elastic() {
+	if len(s.Steps) > 0 || len(s.Cgroups) > 0 || s.Elastic() {
 		return Result{}, errors.New("run spec: this build runs groups alone, outside of cgroups and steps")
 	}
 	run.Name, run.CloneMode = s.Name, s.CloneMode
@@ -93,6 +97,14 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 			return Result{}, fmt.Errorf("encode spec: %w", err)
 		}
 	}
+	if s.Scheduler != nil {
+		return runScheduled(ctx, s, run, sink)
+	}
+	return runGroups(ctx, s, run, sink)
+}
+
+// runGroups gives birth to the workers, runs and collects them.
+func runGroups(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Result, err error) {
 	groups, err := resolved(s.Groups)
 	if err != nil {
 		return Result{}, err

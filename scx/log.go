@@ -56,23 +56,28 @@ func (l *kernelLog) follow() {
 		case err != nil:
 			return
 		}
-		if l.add(parseRecord(string(buf[:n]))) {
-			select {
-			case l.news <- struct{}{}:
-			default:
+		for line := range strings.Lines(string(buf[:n])) {
+			if l.add(parseLine(line)) {
+				l.wake()
 			}
 		}
 	}
 }
 
-// parseRecord takes the text out of a record of /dev/kmsg:
-// "PRIORITY,SEQUENCE,TIME,FLAGS;TEXT\n KEY=VALUE\n".
-func parseRecord(record string) string {
-	_, text, ok := strings.Cut(record, ";")
-	if !ok {
+func (l *kernelLog) wake() {
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+}
+
+// parseLine takes the text out of the first line of a record of /dev/kmsg,
+// "PRIORITY,SEQUENCE,TIME,FLAGS;TEXT". The lines " KEY=VALUE" after it have none.
+func parseLine(line string) string {
+	if strings.HasPrefix(line, " ") {
 		return ""
 	}
-	text, _, _ = strings.Cut(text, "\n")
+	_, text, _ := strings.Cut(strings.TrimRight(line, "\n"), ";")
 	return text
 }
 

@@ -55,13 +55,13 @@ func TestParseEvents(t *testing.T) {
 // FuzzKernelLog: whatever the log says, lines are bounded and a reason comes only
 // from a line of sched_ext.
 func FuzzKernelLog(f *testing.F) {
-	f.Add("3,1,2,-;sched_ext: BPF scheduler \"a\" disabled (runtime error)\n SUBSYSTEM=x\n", "3,1,2,-;sched_ext: a: msg\n")
+	f.Add("3,1,2,-;sched_ext: BPF scheduler \"a\" disabled (runtime error)\n", "3,1,2,-;sched_ext: a: msg\n")
 	f.Add("3,1,2,c;  backtrace", "no semicolon")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		var l kernelLog
 		for range maxLines {
-			l.add(parseRecord(a))
-			l.add(parseRecord(b))
+			l.add(parseLine(a))
+			l.add(parseLine(b))
 		}
 		lines := l.all()
 		if len(lines) > maxLines {

@@ -3,6 +3,7 @@ package scx
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,9 @@ type Scheduler struct {
 	watched  chan struct{} // closed when the watch has ended
 	events   atomic.Pointer[map[string]uint64]
 	result   report.Scheduler
+
+	judged  sync.Mutex
+	verdict *Failure // nil: none yet
 }
 
 // Start starts the program and waits until the kernel has enabled its scheduler,
@@ -79,14 +83,14 @@ func Start(ctx context.Context, o Options) (*Scheduler, error) {
 	p, err := program.Start(program.Options{Path: o.Path, Args: o.Args, Head: outputHead, Tail: outputTail})
 	if err != nil {
 		s.log.close()
-		return nil, fmt.Errorf("start scheduler: %w; give the image its program with --file", err)
+		return nil, fmt.Errorf("start scheduler: %w; a guest needs it in its image (--file), outside of /tmp, /run and /dev", err)
 	}
 	s.program = p
 	if f := s.awaitEnabled(ctx); f != nil {
 		return nil, s.fail(f)
 	}
 	s.result.Name, s.result.EnableMs = s.name, ms(time.Since(s.started))
-	s.result.SwitchAll = s.kernel.number("switch_all") == 1
+	s.result.SwitchAll, s.result.State = s.kernel.number("switch_all") == 1, stateEnabled
 	s.seq = s.kernel.number("enable_seq")
 	s.look()
 	go s.watch()
@@ -113,7 +117,8 @@ func (s *Scheduler) awaitEnabled(ctx context.Context) *Failure {
 	tick := time.NewTicker(enableLook)
 	defer tick.Stop()
 	for {
-		if s.kernel.state() == stateEnabled {
+		// The kernel counts last: from then on another number means another scheduler.
+		if s.kernel.state() == stateEnabled && s.kernel.number("enable_seq") != s.seq {
 			if s.name = s.kernel.scheduler(); s.name != "" {
 				return nil
 			}
@@ -152,6 +157,10 @@ func (s *Scheduler) unborn(why string) *Failure {
 	}
 	return f
 }
+
+// Report is what is known of the scheduler since its start; what its end brings is
+// in what Stop returns.
+func (s *Scheduler) Report() report.Scheduler { return s.result }
 
 // Name is the scheduler's name, as the kernel has it.
 func (s *Scheduler) Name() string { return s.name }
@@ -200,7 +209,7 @@ func (s *Scheduler) Stop() (report.Scheduler, error) {
 	close(s.stopping)
 	<-s.watched
 	s.result.RanMs = ms(time.Since(s.started)) - s.result.EnableMs
-	if f := s.verdict(); f != nil {
+	if f := s.judge(); f != nil {
 		return s.result, s.fail(f)
 	}
 	s.end()
@@ -215,8 +224,26 @@ func (s *Scheduler) fail(f *Failure) error {
 	return f
 }
 
-// verdict is the failure of the scheduler, or nil.
-func (s *Scheduler) verdict() *Failure {
+// Check says why the scheduler does not schedule any more, as a *Failure; nil as
+// long as it does. It waits up to 3 s for the kernel and the program to say all.
+func (s *Scheduler) Check() error {
+	if f := s.judge(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// judge is the failure of the scheduler, or nil. The first one found stays.
+func (s *Scheduler) judge() *Failure {
+	s.judged.Lock()
+	defer s.judged.Unlock()
+	if s.verdict == nil {
+		s.verdict = s.diagnose()
+	}
+	return s.verdict
+}
+
+func (s *Scheduler) diagnose() *Failure {
 	select {
 	case <-s.failed:
 	default:

@@ -21,6 +21,12 @@ func TestWorks(t *testing.T) {
 		t.Error("it failed")
 	case <-time.After(3 * watchLook / 2):
 	}
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+	if r := s.Report(); r.Name != "fake" || r.State != "enabled" || r.Exit != "" {
+		t.Errorf("report while it runs %+v", r)
+	}
 	r, err := s.Stop()
 	if err != nil {
 		t.Fatal(err)
@@ -55,6 +61,9 @@ func TestFailures(t *testing.T) {
 			case <-s.Failed():
 			case <-time.After(10 * time.Second):
 				t.Fatal("the failure was not noticed")
+			}
+			if err := s.Check(); err == nil || err.Error() != c.text {
+				t.Errorf("Check: %v, want %s", err, c.text)
 			}
 			r, err := s.Stop()
 			var f *Failure

@@ -21,17 +21,21 @@ func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
 	if err != nil {
 		return &guest.Error{Status: vsock.StatusSpec, Err: err}
 	}
+	sent := 0 // fewer than the spec has if its scheduler was refused
 	res, err := scenario.Run(ctx, s, env.Run, scenario.Sink{
-		Samples:  s.Samples,
-		Begin:    env.Sink.Header,
-		Worker:   env.Sink.Worker,
+		Samples: s.Samples,
+		Begin:   env.Sink.Header,
+		Worker: func(w *report.Worker) error {
+			sent++
+			return env.Sink.Worker(w)
+		},
 		Progress: func(_ time.Duration, groups []scenario.Progress) { _ = env.Event(progressEvent(groups)) },
 	})
 	if err != nil {
 		return err
 	}
 	return env.Sink.Trailer(report.Trailer{
-		WorkerCount: s.Workers(),
+		WorkerCount: sent,
 		Run:         res.Run,
 		Notes:       append(env.Notes, res.Notes...),
 		Failures:    res.Failures,

@@ -77,3 +77,20 @@ func TestWithPrograms(t *testing.T) {
 		})
 	}
 }
+
+// The scheduler of a spec goes into the image as well.
+func TestWithScheduler(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "scx")
+	s := execSpec()
+	s.Scheduler = &spec.Scheduler{Path: program}
+	want := "scheduler.path: this machine has no program " + program
+	if _, err := withPrograms(s, nil); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := os.WriteFile(program, []byte("binary"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := withPrograms(s, nil); err != nil || len(got) != 1 || got[0].Dst != program {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
