@@ -78,8 +78,8 @@ bench-spawn: build ## births of workers against a C program that forks and a Go 
 	$(GO) run ./internal/bench/spawn
 
 .PHONY: bench-stop
-bench-stop: build ## how soon workers of every type stop, and crowds that leave the spawner no CPU
-	$(GO) run ./internal/bench/stop
+bench-stop: build deps kernels ## how soon workers of every type stop, and crowds that leave the spawner no CPU, in guests too
+	$(GO) run ./internal/bench/stop -kernels "$(KERNELS)"
 
 .PHONY: bench-boot
 bench-boot: build deps kernels ## boots of guestinit against minimal C and Go programs as /init, all three kernels

@@ -1,9 +1,10 @@
 // Command stop measures how soon workers stop: from when the request is due to the
 // last report collected. It prints the median and the worst of some rounds for a fork worker
 // (or set of workers) of every work type, and for crowds of spinners that leave
-// the spawner no CPU of its own.
+// the spawner no CPU of its own. The crowds also run in a guest of each kernel that
+// is named, where this program is /init. It fails if a median misses its goal.
 //
-// Usage: stop [-rounds N] [-crowd N] [TYPE...]
+// Usage: stop [-rounds N] [-crowd N] [-kernels "VERSION..."] [TYPE...]
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -31,8 +33,16 @@ const (
 func main() {
 	rounds := flag.Int("rounds", 7, "rounds per work type; the median counts")
 	crowd := flag.Int("crowd", 200, "spinners of a crowd")
+	kernels := flag.String("kernels", "", "run the crowds in guests of these `VERSIONS` too")
 	flag.Parse()
-	if err := bench(*rounds, *crowd, flag.Args()); err != nil {
+	if os.Getpid() == 1 {
+		guestMain(*crowd)
+	}
+	err := bench(*rounds, *crowd, flag.Args())
+	for _, name := range strings.Fields(*kernels) {
+		err = errors.Join(err, benchGuest(name))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "stop:", err)
 		os.Exit(1)
 	}
@@ -40,10 +50,19 @@ func main() {
 
 func bench(rounds, crowd int, names []string) error {
 	fmt.Printf("from when the stop is due until all reports are collected, %d rounds on %d CPUs\n\n", rounds, runtime.NumCPU())
+	missed, err := table(cases(crowd, names), rounds)
+	if err == nil && missed > 0 {
+		err = fmt.Errorf("%d goals missed", missed)
+	}
+	return err
+}
+
+// table measures the cases and prints a line for each. It returns how many missed
+// their goal or failed.
+func table(cases []stopCase, rounds int) (missed int, err error) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "fork workers of\tworkers\tmedian ms\tworst ms\tgoal ms\t\t")
-	missed := 0
-	for _, c := range cases(crowd, names) {
+	for _, c := range cases {
 		took, err := c.measure(rounds)
 		if err != nil {
 			if c.optional {
@@ -61,13 +80,7 @@ func bench(rounds, crowd int, names []string) error {
 		}
 		fmt.Fprintf(w, "%s\t%d\t%.1f\t%.1f\t%d\t%s\t\n", c.name, c.workers(), ms(took[len(took)/2]), ms(took[len(took)-1]), c.goal.Milliseconds(), verdict)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if missed > 0 {
-		return fmt.Errorf("%d goals missed", missed)
-	}
-	return nil
+	return missed, w.Flush()
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -105,11 +118,17 @@ func cases(crowd int, names []string) []stopCase {
 	if len(names) > 0 {
 		return all
 	}
+	return append(all, crowds(crowd)...)
+}
+
+// crowds are workers that leave the spawner no CPU of its own.
+func crowds(crowd int) []stopCase {
 	spinner := spec.Work{Type: "spin_wait"}
 	fifo := &spec.Sched{Policy: "fifo", Priority: 99}
-	return append(all,
-		stopCase{name: "a crowd of spinners", goal: crowdGoal, group: spec.Group{Workers: crowd, Work: spinner}},
-		stopCase{name: "fifo 99 spinners on every CPU", goal: crowdGoal, group: spec.Group{Workers: runtime.NumCPU(), Work: spinner, Sched: fifo}})
+	return []stopCase{
+		{name: "a crowd of spinners", goal: crowdGoal, group: spec.Group{Workers: crowd, Work: spinner}},
+		{name: "fifo 99 spinners on every CPU", goal: crowdGoal, group: spec.Group{Workers: runtime.NumCPU(), Work: spinner, Sched: fifo}},
+	}
 }
 
 // runTime is how long the workers run before the request.
