@@ -4,6 +4,10 @@
 // time from the first birth until all have counted themselves in, per worker,
 // and the ratios. The re-execution is left out above 1000 workers.
 //
+// A second table shows what grows with the number of workers: births, start skew
+// (of workers that sleep: spinners keep each other waiting for time slices),
+// collection and memory, per worker, and against the same with 1000 workers.
+//
 // Usage: spawn [-rounds N] [WORKERS...]
 package main
 
@@ -61,34 +65,46 @@ func bench(rounds int, args []string) error {
 	}
 	fmt.Printf("births of workers, medians of %d rounds on %d CPUs\n\n", rounds, runtime.NumCPU())
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "workers\tguestinit us/worker\tC fork us/worker\tratio\tGo re-exec us/worker\tre-exec ratio\tstart skew ms\tcollect ms\tKB/worker\t")
+	fmt.Fprintln(w, "workers\tguestinit us/worker\tworkers/s\tC fork us/worker\tratio\tGo re-exec us/worker\tre-exec ratio\tPSS KB/worker\t")
+	var costs []cost
 	for _, n := range counts {
-		if err := row(w, twin, n, rounds); err != nil {
+		c, err := row(w, twin, n, rounds)
+		if err != nil {
 			return fmt.Errorf("%d workers: %w", n, err)
 		}
+		costs = append(costs, c)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return growth(costs)
 }
 
 // row measures one number of workers, the candidates in turn.
-func row(w *tabwriter.Writer, twin string, n, rounds int) error {
-	var ours, theirs, reexec, skews, collects, memory []float64
+func row(w *tabwriter.Writer, twin string, n, rounds int) (cost, error) {
+	var ours, theirs, reexec, pss []float64
+	var all [numCosts][]float64
 	for range rounds {
 		b, err := births(n)
 		if err != nil {
-			return err
+			return cost{}, err
 		}
-		ours = append(ours, us(b.born, n))
-		skews, collects = append(skews, ms(b.timing.StartSkew)), append(collects, ms(b.timing.Collect))
-		memory = append(memory, b.pssKB)
+		ours, pss = append(ours, us(b.born, n)), append(pss, b.pssKB)
+		sleepers, err := sleep(n)
+		if err != nil {
+			return cost{}, err
+		}
+		for i, v := range [numCosts]float64{us(b.born, n), us(sleepers.timing.StartSkew, n), us(b.timing.Collect, n), sleepers.usedKB / float64(n)} {
+			all[i] = append(all[i], v)
+		}
 		d, err := runTwin(twin, n)
 		if err != nil {
-			return err
+			return cost{}, err
 		}
 		theirs = append(theirs, us(d, n))
 		if n <= maxReexec {
 			if d, err = reexecAll(n); err != nil {
-				return err
+				return cost{}, err
 			}
 			reexec = append(reexec, us(d, n))
 		}
@@ -98,9 +114,12 @@ func row(w *tabwriter.Writer, twin string, n, rounds int) error {
 	if len(reexec) > 0 {
 		again, againRatio = fmt.Sprintf("%.1f", median(reexec)), fmt.Sprintf("%.1f", median(reexec)/a)
 	}
-	_, err := fmt.Fprintf(w, "%d\t%.1f\t%.1f\t%.2f\t%s\t%s\t%.2f\t%.2f\t%.0f\t\n",
-		n, a, b, a/b, again, againRatio, median(skews), median(collects), median(memory))
-	return err
+	_, err := fmt.Fprintf(w, "%d\t%.1f\t%.0f\t%.1f\t%.2f\t%s\t%s\t%.0f\t\n", n, a, 1e6/a, b, a/b, again, againRatio, median(pss))
+	c := cost{workers: n}
+	for i := range all {
+		c.each[i] = median(all[i])
+	}
+	return c, err
 }
 
 func us(d time.Duration, n int) float64 { return float64(d) / float64(time.Microsecond) / float64(n) }
@@ -115,7 +134,8 @@ func median(v []float64) float64 {
 type birth struct {
 	born   time.Duration // all of Spawn: admission, memory, births, until all stand at the gate
 	timing spawn.Timing
-	pssKB  float64 // of one worker behind the gate
+	pssKB  float64 // of one worker at the gate
+	usedKB float64 // that the machine had less of while all ran, the kernel's own included
 }
 
 // births brings up n spinning workers, starts, stops and collects them.
