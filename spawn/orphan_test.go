@@ -191,33 +191,57 @@ func playCrowd() {
 
 // TestSpawnerDiesAnyTime kills a spawner while it gives birth, at a random moment
 // each time, so that some workers have armed their tie to it and some have not:
-// a second later none is there (S14).
+// a second later none is there, whoever inherits them, and if the spawner was
+// PID 1 too (S14).
 func TestSpawnerDiesAnyTime(t *testing.T) {
-	for _, subreaper := range []uintptr{0, 1} {
-		t.Run(fmt.Sprintf("subreaper=%d", subreaper), func(t *testing.T) {
-			if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, subreaper, 0, 0, 0); err != nil {
+	for _, c := range []struct {
+		name      string
+		subreaper uintptr
+		flags     uintptr
+	}{{"subreaper=0", 0, 0}, {"subreaper=1", 1, 0}, {"PID namespace", 0, syscall.CLONE_NEWPID}} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, c.subreaper, 0, 0, 0); err != nil {
 				t.Fatal(err)
 			}
 			defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 			for range 20 {
-				cmd := exec.Command("/proc/self/exe")
-				cmd.Env = append(os.Environ(), helperEnv+"=crowd")
-				cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // workers stay in its session
-				out, err := cmd.StdoutPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				out.Read(make([]byte, 3))
-				time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
-				cmd.Process.Kill()
-				cmd.Wait()
-				sid := cmd.Process.Pid
-				waitFor(t, "orphans of the crowd to go", func() bool { return !sessionLives(sid) })
+				killCrowd(t, c.flags)
 			}
 		})
+	}
+}
+
+// killCrowd starts a spawner, kills it while it gives birth and waits until
+// nothing of it is left.
+func killCrowd(t *testing.T, flags uintptr) {
+	t.Helper()
+	limit := time.Second
+	if os.Getpid() == 1 { // an emulated machine
+		limit = 5 * time.Second
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), helperEnv+"=crowd", "GUESTINIT_PID1=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: flags} // workers stay in its session
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		if flags != 0 && os.IsPermission(err) {
+			unable(t, "making a PID namespace needs root")
+		}
+		t.Fatal(err)
+	}
+	out.Read(make([]byte, 3))
+	time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
+	sid := cmd.Process.Pid
+	born := sessionLives(sid)
+	cmd.Process.Kill()
+	begin := time.Now()
+	cmd.Wait()
+	waitFor(t, "orphans of the crowd to go", func() bool { return !sessionLives(sid) })
+	if took := time.Since(begin); took > limit || !born {
+		t.Errorf("the spawner lived: %v; its workers were gone after %v", born, took)
 	}
 }
 
