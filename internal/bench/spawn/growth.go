@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -68,15 +70,15 @@ func sleep(n int) (b birth, err error) {
 		return b, err
 	}
 	defer h.Close()
-	h.Start()
-	time.Sleep(100*time.Millisecond + time.Duration(n)*200*time.Microsecond)
-	after, err := availableKB()
-	if err != nil {
-		return b, err
-	}
-	b.usedKB = before - after
-	reports, err := h.StopAndCollect()
-	if err != nil {
+	run := 100*time.Millisecond + time.Duration(n)*200*time.Microsecond
+	measured := make(chan error, 1)
+	time.AfterFunc(run*3/4, func() {
+		after, err := availableKB()
+		b.usedKB = before - after
+		measured <- err
+	})
+	reports, err := h.Run(context.Background(), run)
+	if err := errors.Join(err, <-measured); err != nil {
 		return b, err
 	}
 	for _, r := range reports {
