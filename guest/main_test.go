@@ -43,6 +43,8 @@ func runInGuest(ctx context.Context, spec []byte, env Env) error {
 	case strings.Contains(string(spec), "name-dies"):
 		go func() { panic("in a goroutine that nobody guards") }()
 		select {}
+	case strings.Contains(string(spec), "name-ships"):
+		return shipReport(env)
 	case strings.Contains(string(spec), "name-stops"):
 		<-ctx.Done()
 		notes = append(notes, "told to stop")

@@ -105,6 +105,11 @@ func (o *consoleOutput) Worker(w *report.Worker) error {
 		o.dropped++
 		return nil
 	}
+	for _, l := range []*report.Latency{w.WakeLatency, w.IterationCost, w.TimerLatency} {
+		if l != nil {
+			l.Samples = nil // the table has none, and they are gone after the run
+		}
+	}
 	o.rep.Workers = append(o.rep.Workers, *w)
 	return nil
 }

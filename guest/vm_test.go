@@ -30,6 +30,7 @@ const vmDeadline = 3 * time.Minute
 type vmCase struct {
 	args    []string // to the kernel command line
 	noLink  bool     // the machine has no port
+	vsock   bool     // the image is for a vsock
 	noSpec  bool     // the host has no spec
 	image   initramfs.Options
 	cut     bool // the image loses its last entry
@@ -181,6 +182,9 @@ func buildImage(t *testing.T, k *kernel.Kernel, c vmCase) string {
 	t.Helper()
 	o := c.image
 	o.Init, o.Kernel, o.Features = staticSelf(t), k, []string{"serial"}
+	if c.vsock {
+		o.Features = []string{"vsock"}
+	}
 	var buf bytes.Buffer
 	if _, err := initramfs.Build(&buf, o); err != nil {
 		t.Fatal(err)

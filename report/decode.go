@@ -89,6 +89,8 @@ type decoder struct {
 	left   uint64 // of Limits.Bytes
 	body   []byte
 	rep    *Report
+
+	sampled [3]int // samples of the last worker's populations
 }
 
 // sourceReader remembers how the compressed stream ended, to tell a stream that
@@ -151,6 +153,10 @@ func (d *decoder) items() error {
 			if err := d.worker(body); err != nil {
 				return err
 			}
+		case kindSamples:
+			if err := d.samples(body); err != nil {
+				return err
+			}
 		case kindTrailer:
 			return d.trailer(body)
 		case kindHeader:
@@ -193,6 +199,11 @@ func (d *decoder) worker(body []byte) error {
 		return fmt.Errorf("%w (worker %d of the stream)", err, len(d.rep.Workers))
 	}
 	d.rep.Workers = append(d.rep.Workers, w)
+	for i, l := range w.latencies() {
+		if d.sampled[i] = 0; l.lat != nil {
+			d.sampled[i] = len(l.lat.Samples)
+		}
+	}
 	return nil
 }
 

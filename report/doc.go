@@ -10,6 +10,8 @@
 //
 //	kind 1  header   first: {schema_version, run so far}
 //	kind 2  worker   one per worker, any number
+//	kind 4  samples  behind its worker: [population, typed array], any number; the
+//	                 populations are wake latency, iteration cost, timer latency
 //	kind 3  trailer  last: {worker_count, run, notes, failures}
 //
 // A kind that a reader does not know is skipped: its length is stated. Both sides

@@ -13,6 +13,7 @@ const (
 	kindHeader  = 1
 	kindWorker  = 2
 	kindTrailer = 3
+	kindSamples = 4
 )
 
 // Sizes of the encoder: what a reader of a broken stream loses is at most
@@ -47,6 +48,7 @@ type Encoder struct {
 	next      int // least kind that may come next; kindTrailer+1 after the trailer
 	workers   int
 	unflushed int
+	chunk     []byte // of samples
 	err       error
 }
 
@@ -69,12 +71,19 @@ func (e *Encoder) Header(run Run) error {
 	return e.Flush()
 }
 
-// Worker sends the report of one worker.
+// Worker sends the report of one worker. Its samples are read while it does and
+// not kept.
 func (e *Encoder) Worker(w *Worker) error {
-	if err := e.item(kindWorker, w); err != nil {
+	without, samples := w.bare()
+	if err := e.item(kindWorker, without); err != nil {
 		return err
 	}
 	e.workers++
+	for i, s := range samples {
+		if err := e.samples(i, s); err != nil {
+			return err
+		}
+	}
 	if e.unflushed < flushEvery {
 		return nil
 	}
@@ -148,6 +157,8 @@ func kindName(kind int) string {
 		return "worker"
 	case kindTrailer:
 		return "trailer"
+	case kindSamples:
+		return "samples"
 	}
 	return fmt.Sprintf("item of kind %d", kind)
 }

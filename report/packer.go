@@ -24,13 +24,17 @@ const (
 )
 
 // packer is a writer of zstd: a frame of stored blocks first, and behind it,
-// where there is more, a compressed one. A reader of zstd streams takes both as
-// one. Stored blocks have no checksum; the frames of the link have.
+// where there is more, a compressed one; and frames of stored blocks wherever
+// the caller says that compressing is not worth it. A reader of zstd streams
+// takes all as one. Stored blocks have no checksum; the frames of the link have.
 type packer struct {
-	w    io.Writer
-	buf  []byte        // waits to be stored
-	sent int           // bytes stored
-	zw   *zstd.Encoder // nil while blocks are stored
+	w      io.Writer
+	buf    []byte        // waits to be stored
+	out    []byte        // one block, with its header
+	sent   int           // bytes stored before there was a compressor
+	open   bool          // a frame of stored blocks is
+	zw     *zstd.Encoder // nil while all is stored
+	packed bool          // a compressed frame is open
 }
 
 func newPacker(w io.Writer) *packer { return &packer{w: w} }
@@ -42,67 +46,107 @@ func (s *packer) Write(p []byte) (int, error) {
 			s.buf = append(s.buf, p...)
 			return len(p), nil
 		}
-		if err := s.compress(); err != nil {
-			return 0, err
-		}
+	}
+	if err := s.compress(); err != nil {
+		return 0, err
 	}
 	return s.zw.Write(p)
 }
 
-// compress ends the frame of stored blocks, if there is one, and begins the
-// compressed one. What waits goes into the latter.
+// compress ends the frame of stored blocks, if there is one, and begins a
+// compressed one, if there is none. What waits goes into the latter.
 func (s *packer) compress() error {
-	if s.sent > 0 {
+	if s.packed {
+		return nil
+	}
+	if s.open {
 		if err := s.store(nil, blockLast); err != nil {
 			return err
 		}
 	}
-	zw, err := zstd.NewWriter(s.w,
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithLowerEncoderMem(true),
-		zstd.WithWindowSize(windowSize),
-		zstd.WithEncoderLevel(zstd.SpeedFastest))
-	if err != nil {
-		return fmt.Errorf("set up compressor: %w", err)
+	if s.zw == nil {
+		zw, err := zstd.NewWriter(s.w,
+			zstd.WithEncoderConcurrency(1),
+			zstd.WithLowerEncoderMem(true),
+			zstd.WithWindowSize(windowSize),
+			zstd.WithEncoderLevel(zstd.SpeedFastest))
+		if err != nil {
+			return fmt.Errorf("set up compressor: %w", err)
+		}
+		s.zw = zw
+	} else {
+		s.zw.Reset(s.w)
 	}
-	s.zw = zw
-	_, err = zw.Write(s.buf)
+	s.packed = true
+	_, err := s.zw.Write(s.buf)
 	s.buf = nil
 	return err
 }
 
-// store writes one block, at most rawLimit bytes, with the frame's header
-// before the first.
+// blockSize is the largest block: RFC 8878, section 3.1.1.2.4.
+const blockSize = 128 << 10
+
+// stored sends a piece of the content, and what waits before it, as it is.
+func (s *packer) stored(p []byte) error {
+	if s.packed {
+		s.packed = false
+		if err := s.zw.Close(); err != nil {
+			return err
+		}
+	}
+	if len(s.buf) > 0 {
+		if err := s.store(s.buf, 0); err != nil {
+			return err
+		}
+		s.sent += len(s.buf)
+		s.buf = s.buf[:0]
+	}
+	for len(p) > 0 {
+		n := min(len(p), blockSize)
+		if err := s.store(p[:n], 0); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// store writes one block, with the frame's header before the first, which the
+// last one ends.
 func (s *packer) store(p []byte, flags uint32) error {
-	var out []byte
-	if s.sent == 0 {
-		out = append(out, frameMagic...)
-		out = append(out, frameDescriptor, windowByte)
+	s.out = s.out[:0]
+	if !s.open {
+		s.out = append(append(s.out, frameMagic...), frameDescriptor, windowByte)
 	}
 	head := uint32(len(p))<<3 | flags // the type of a stored block is 0
-	out = append(out, byte(head), byte(head>>8), byte(head>>16))
-	_, err := s.w.Write(append(out, p...))
-	s.sent += len(p)
+	s.out = append(append(s.out, byte(head), byte(head>>8), byte(head>>16)), p...)
+	_, err := s.w.Write(s.out)
+	s.open = flags&blockLast == 0
 	return err
 }
 
 // Flush sends everything that was written.
 func (s *packer) Flush() error {
-	if s.zw != nil {
+	if s.packed {
 		return s.zw.Flush()
 	}
 	if len(s.buf) == 0 {
 		return nil
 	}
 	err := s.store(s.buf, 0)
+	s.sent += len(s.buf)
 	s.buf = s.buf[:0]
 	return err
 }
 
 // Close sends the rest and the end. It does not close the writer below.
 func (s *packer) Close() error {
-	if s.zw != nil {
+	switch {
+	case s.packed:
+		s.packed = false
 		return s.zw.Close()
+	case s.zw != nil && !s.open:
+		return nil
 	}
 	err := s.store(s.buf, blockLast)
 	s.buf = nil

@@ -22,7 +22,9 @@ type Sink struct {
 	Begin    func(run report.Run) error
 	Progress func(elapsed time.Duration, groups []Progress)
 	Worker   func(w *report.Worker) error
-	Samples  bool // keep and attach the raw samples of every worker
+	// Samples keeps and attaches the raw samples of every worker. They are
+	// there until Worker returns; report.Worker.CopySamples makes them last.
+	Samples bool
 }
 
 // Progress is how far a group has come.

@@ -181,14 +181,15 @@ func latency(addr uintptr) *report.Latency {
 	return r
 }
 
-// AttachSamples puts the reservoirs of worker i into its report. The copies are
-// large (up to 800 KB a population), so it is done for one worker at a time.
+// AttachSamples puts the reservoirs of worker i into its report. They are the
+// worker's memory itself, up to 800 KB a population, and there until Close: copy
+// what is to last longer.
 func (h *Handle) AttachSamples(i int, r *report.Worker) {
 	s := h.members[i].slab
 	attach := func(addr uintptr, l *report.Latency) {
 		if l != nil {
 			all := worker.Samples(addr, s.Reservoir)
-			l.Samples = append([]uint64(nil), all[:min(l.Count, uint64(len(all)))]...)
+			l.Samples = all[:min(l.Count, uint64(len(all)))]
 		}
 	}
 	attach(s.Wake, r.WakeLatency)

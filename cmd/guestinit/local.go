@@ -72,6 +72,7 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 			show(launch.Event{Stage: launch.StageProgress, At: time.Since(begin), Groups: meter.Progress(elapsed, progressEvent(groups).Groups)})
 		},
 		Worker: func(w *report.Worker) error {
+			w.CopySamples()
 			r.Workers = append(r.Workers, *w)
 			return nil
 		},

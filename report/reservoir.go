@@ -1,0 +1,121 @@
+package report
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// The samples of a worker's populations are items of their own behind the
+// worker's: [population, typed array], a part of a reservoir each. The guest
+// encodes them out of the workers' memory through one small buffer.
+
+// sampleChunk is how many samples an item has at most: two items are less than
+// flushEvery.
+const sampleChunk = 16 << 10
+
+// bare returns the worker without its samples, and those.
+func (w *Worker) bare() (*Worker, [3]Samples) {
+	var samples [3]Samples
+	without := *w
+	for i, p := range []**Latency{&without.WakeLatency, &without.IterationCost, &without.TimerLatency} {
+		if l := *p; l != nil && len(l.Samples) > 0 {
+			samples[i] = l.Samples
+			short := *l
+			short.Samples = nil
+			*p = &short
+		}
+	}
+	return &without, samples
+}
+
+// CopySamples gives the worker samples of its own, in place of those that share
+// memory with the one that measured them.
+func (w *Worker) CopySamples() {
+	for _, l := range w.latencies() {
+		if l.lat != nil {
+			l.lat.Samples = slices.Clone(l.lat.Samples)
+		}
+	}
+}
+
+// samples sends the samples of one population of the worker before it. They
+// are noise: to compress them costs more than to send them.
+func (e *Encoder) samples(population int, s Samples) error {
+	for len(s) > 0 {
+		n := min(len(s), sampleChunk)
+		e.chunk = appendChunk(e.chunk[:0], population, s[:n])
+		if err := e.stored(kindSamples, e.chunk); err != nil {
+			return err
+		}
+		s = s[n:]
+	}
+	return nil
+}
+
+// stored sends one [kind, body] that is not compressed.
+func (e *Encoder) stored(kind int, body []byte) error {
+	if e.err != nil {
+		return e.err
+	}
+	e.head = appendHead(append(e.head[:0], majorArray|2, byte(kind)), majorBytes, uint64(len(body)))
+	for _, b := range [][]byte{e.head, body} {
+		if err := e.zw.stored(b); err != nil {
+			e.err = fmt.Errorf("send report %s: %w", kindName(kind), err)
+			return e.err
+		}
+	}
+	return nil
+}
+
+// appendChunk appends the body of an item of samples.
+func appendChunk(b []byte, population int, s Samples) []byte {
+	b = append(b, majorArray|2, byte(population))
+	var all uint64
+	for _, v := range s {
+		all |= v
+	}
+	if all > math.MaxUint32 {
+		b = appendHead(append(b, majorTag|24, tagUint64LE), majorBytes, uint64(8*len(s)))
+		for _, v := range s {
+			b = binary.LittleEndian.AppendUint64(b, v)
+		}
+		return b
+	}
+	b = appendHead(append(b, majorTag|24, tagUint32LE), majorBytes, uint64(4*len(s)))
+	at := len(b)
+	b = append(b, make([]byte, 4*len(s))...)
+	for i, v := range s {
+		binary.LittleEndian.PutUint32(b[at+4*i:], uint32(v))
+	}
+	return b
+}
+
+// samples takes an item of samples: they are the last worker's.
+func (d *decoder) samples(body []byte) error {
+	if len(d.rep.Workers) == 0 {
+		return fmt.Errorf("%w: samples before the first worker", ErrCorrupt)
+	}
+	w := &d.rep.Workers[len(d.rep.Workers)-1]
+	all := w.latencies()
+	if len(body) < 2 || body[0] != majorArray|2 || int(body[1]) >= len(all) {
+		return fmt.Errorf("%w: samples of no population", ErrCorrupt)
+	}
+	l := all[body[1]]
+	if l.lat == nil {
+		return fmt.Errorf("%w: samples of %s, of which worker %d has none", ErrCorrupt, l.name, len(d.rep.Workers)-1)
+	}
+	var s Samples
+	if err := s.UnmarshalCBOR(body[2:]); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, l.name, err)
+	}
+	if d.sampled[body[1]] += len(s); d.sampled[body[1]] > d.limits.Samples {
+		return fmt.Errorf("%w: %s has %d samples, at most %d", ErrLimit, l.name, d.sampled[body[1]], d.limits.Samples)
+	}
+	if d.limits.KeepSamples {
+		l.lat.Samples = append(l.lat.Samples, s...)
+	}
+	return nil
+}
+
