@@ -118,4 +118,3 @@ func (d *decoder) samples(body []byte) error {
 	}
 	return nil
 }
-
