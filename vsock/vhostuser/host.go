@@ -16,7 +16,7 @@ import (
 
 const (
 	helloWait   = 10 * time.Second // for a client's CONNECT line
-	connectWait = 10 * time.Second // for the guest, or a Unix socket, to answer
+	connectWait = 10 * time.Second // for the guest to answer
 	helloMax    = 32               // bytes of a CONNECT line
 	clientMax   = 1024             // clients that were not connected yet
 	acceptPause = 100 * time.Millisecond
@@ -183,14 +183,15 @@ func (h *host) offer(c *Conn) bool {
 
 // forward connects to the Unix socket of the port, and answers the guest.
 func (h *host) forward(c *Conn) {
-	d := net.Dialer{Timeout: connectWait}
-	conn, err := d.DialContext(h.ctx, "unix", h.path+"_"+strconv.FormatUint(uint64(c.key.host), 10))
+	// Not net.Dial, which brings the resolver of names into /init. A Unix socket
+	// answers at once, with EAGAIN where its backlog is full.
+	path := h.path + "_" + strconv.FormatUint(uint64(c.key.host), 10)
+	u, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		h.m.logf("vsock device: guest connects to port %d: %v", c.key.host, err)
 		h.m.refuseOffered(c)
 		return
 	}
-	u := conn.(*net.UnixConn)
 	if !h.keep(u) {
 		_ = c.Reset()
 		return
