@@ -19,7 +19,7 @@ func TestLocalChecks(t *testing.T) {
 		want         string
 	}{
 		{"met", "{zero_progress: true, isolation: true}", 0, "c: PASS"},
-		{"missed", "{min_work_rate: 1000000000000000}", 1, "group spin: min_work_rate: "},
+		{"missed", "{min_work_rate: 1000000000000000, unsound_timing: enforce}", 1, "group spin: min_work_rate: "},
 		{"cannot be judged", "{max_wake_latency_cv: 1}", 0, "skip"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
