@@ -23,6 +23,7 @@ var mayNotWait = []string{"mutex_contention", "priority_inversion", "producer_co
 // variants are the parameters that change what a type does, beside none.
 var variants = map[string][][]any{
 	"idle_churn":          {{"precise_timing", true}},
+	"timer_latency":       {{"skip_missed", true}},
 	"alu_hot":             {{"width", "scalar"}, {"width", "vec128"}, {"width", "vec256"}, {"width", "vec512"}, {"width", "amx"}},
 	"wake_chain":          {{"wake", "futex", "depth", uint64(2)}},
 	"priority_inversion":  {{"pi_mode", "pi"}},
@@ -98,15 +99,36 @@ func runType(t *testing.T, mode, name string, params ...any) {
 	h := startMode(t, mode, g)
 	waitPasses(t, h)
 	reports := collect(t, h)
-	// A stop takes some milliseconds; the bound is for a loop that does not look.
-	if took := h.Timing().Collect; took > 2*time.Second {
-		t.Errorf("stopping took %v", took)
-	}
+	checkStop(t, mode, g, h.Timing().Collect)
 	if len(reports) != g.Workers {
 		t.Fatalf("%d reports for %d workers", len(reports), g.Workers)
 	}
 	for i := range reports {
 		checkReport(t, work, &reports[i])
+	}
+}
+
+// A stop takes some milliseconds, and never as long as stopBound unless the
+// machine does something else meanwhile. That can only add to a time, so the best
+// of a few counts: a loop that does not look in time is late in each.
+const (
+	stopBound = 250 * time.Millisecond
+	stopTries = 5
+)
+
+// checkStop checks how long it took to stop a group that is to stop within the
+// bound, and stops it again if it took longer.
+func checkStop(t *testing.T, mode string, g spec.Group, took time.Duration) {
+	t.Helper()
+	for try := 1; took > stopBound && try < stopTries; try++ {
+		t.Logf("stopping took %v, try %d", took, try)
+		h := startMode(t, mode, g)
+		waitPasses(t, h)
+		collect(t, h)
+		took = min(took, h.Timing().Collect)
+	}
+	if took > stopBound {
+		t.Errorf("stopping took %v, the best of %d, want %v at most", took, stopTries, stopBound)
 	}
 }
 

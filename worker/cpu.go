@@ -43,7 +43,7 @@ func bursty(s *Slab) {
 }
 
 func timerLatency(s *Slab) {
-	interval := int64(s.Params[0])
+	interval, skip := int64(s.Params[0]), s.Params[1] != 0
 	deadline := bare.Now() + interval
 	for !s.Stopped() {
 		slept := s.sleepUntil(deadline)
@@ -52,10 +52,20 @@ func timerLatency(s *Slab) {
 			record(s.Timer, s.Reservoir, now-deadline)
 			s.WorkUnits++
 		}
-		deadline += interval
+		deadline = nextDeadline(deadline, interval, now, skip)
 		s.gapFrom = now
 		s.pass()
 	}
+}
+
+// nextDeadline is one interval after deadline or, with skip, as many as it takes
+// not to lie before now.
+func nextDeadline(deadline, interval, now int64, skip bool) int64 {
+	deadline += interval
+	if late := now - deadline; skip && late > 0 {
+		deadline += (late + interval - 1) / interval * interval
+	}
+	return deadline
 }
 
 // sleepUntil sleeps until the clock reaches deadline, looking at the stop word

@@ -202,6 +202,17 @@ func TestRoles(t *testing.T) {
 }
 
 func TestHelpersOfLoops(t *testing.T) {
+	for _, c := range []struct {
+		now  int64
+		skip bool
+		want int64
+	}{
+		{1005, false, 1100}, {1005, true, 1100}, {1100, true, 1100}, {1101, true, 1200}, {1101, false, 1100}, {5300, true, 5300}, {5301, true, 5400}, {5301, false, 1100},
+	} {
+		if got := nextDeadline(1000, 100, c.now, c.skip); got != c.want {
+			t.Errorf("at %d, skip %v, the next deadline is %d, want %d", c.now, c.skip, got, c.want)
+		}
+	}
 	if got := [...]uint64{nthBit(0b1101, 0), nthBit(0b1101, 1), nthBit(0b1101, 2), nthBit(0b1101, 3)}; got != [...]uint64{1, 4, 8, 1} {
 		t.Errorf("nthBit gives %v", got)
 	}

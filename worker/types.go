@@ -85,9 +85,10 @@ var Types = []Type{
 	},
 	{
 		Name: "timer_latency", Family: "timer",
-		Summary: "sleep to absolute deadlines, interval apart, as cyclictest does; timer latency is how late each wake-up was",
+		Summary: "sleep to absolute deadlines, interval apart; timer latency is how late each wake-up was",
 		Params: []Param{
 			{Name: "interval", Kind: Duration, Default: 1 * msec, Min: 1 * usec, Max: maxSpan, Summary: "between two deadlines"},
+			{Name: "skip_missed", Kind: Bool, Max: 1, Summary: "skip deadlines that passed during a late wake-up, as cyclictest does, so that a stall is one late wake-up; else each of them is late"},
 		},
 		Timer: true, loop: timerLatency,
 	},
