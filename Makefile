@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X github.com/guestinit/guestinit/internal/firstline.Release=$(
 export CGO_ENABLED := 0
 
 # What the tests and the image script run. Nothing is left out for want of a tool.
-TOOLS := qemu-system-x86_64 cpio lz4 readelf shellcheck socat xz zstd
+TOOLS := qemu-system-x86_64 cpio lz4 objdump readelf shellcheck socat strace xz zstd
 
 .DEFAULT_GOAL := help
 # Two targets that install Debian packages at once would meet at apt's lock.
@@ -71,7 +71,7 @@ check-all: test ## everything, and the long matrix: 100 boots in a row, fuzzing
 ##@ Measuring
 
 .PHONY: bench
-bench: bench-spawn bench-stop bench-boot bench-vsock ## all benchmarks, each side by side with what it is compared with
+bench: bench-spawn bench-stop bench-boot bench-vsock bench-fidelity ## all benchmarks, each side by side with what it is compared with
 
 .PHONY: bench-spawn
 bench-spawn: build ## births of workers against a C program that forks and a Go program that re-executes itself
@@ -80,6 +80,11 @@ bench-spawn: build ## births of workers against a C program that forks and a Go 
 .PHONY: bench-stop
 bench-stop: build deps kernels ## how soon workers of every type stop, and crowds that leave the spawner no CPU, in guests too
 	$(GO) run ./internal/bench/stop -kernels "$(KERNELS)"
+
+.PHONY: bench-fidelity
+bench-fidelity: build ## work types beside cyclictest, hackbench, perf bench, stress-ng and a C program
+	scripts/install-tools.sh cyclictest hackbench stress-ng perf gcc taskset || true
+	$(GO) run ./internal/bench/fidelity
 
 .PHONY: bench-boot
 bench-boot: build deps kernels ## boots of guestinit against minimal C and Go programs as /init, all three kernels

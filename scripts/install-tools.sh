@@ -7,18 +7,24 @@
 # what to install and fails.
 set -euo pipefail
 
-package() { # the Debian package that has program $1
+package() { # the Debian packages that make program $1 work
 	case $1 in
 	qemu-system-x86_64) echo qemu-system-x86 ;;
-	readelf) echo binutils ;;
+	objdump | readelf) echo binutils ;;
 	xz) echo xz-utils ;;
+	cyclictest | hackbench) echo rt-tests ;;
+	gcc) echo gcc libc6-dev ;;
+	perf) echo linux-perf ;;
+	taskset) echo util-linux ;;
 	*) echo "$1" ;;
 	esac
 }
 
 missing=()
 for program in "$@"; do
-	command -v "$program" >/dev/null || missing+=("$(package "$program")")
+	command -v "$program" >/dev/null && continue
+	read -ra packages <<<"$(package "$program")"
+	missing+=("${packages[@]}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
