@@ -192,7 +192,7 @@ func symptoms(f facts) string {
 	seen := 0
 	for _, x := range f.findings {
 		switch x.Kind {
-		case qemu.HungTask, qemu.SoftLockup, qemu.HardLockup, qemu.RCUStall, qemu.OutOfMemory, qemu.UnpackFailed, qemu.ExecFailed:
+		case qemu.HungTask, qemu.SoftLockup, qemu.HardLockup, qemu.RCUStall, qemu.OutOfMemory, qemu.UnpackFailed, qemu.ExecFailed, qemu.SchedExt:
 			if seen++; seen <= 3 {
 				b.WriteString("; " + x.Line)
 			}

@@ -18,6 +18,7 @@ func TestDiagnose(t *testing.T) {
 	done := vsock.Outcome{Bye: &vsock.Bye{}, ReportComplete: true}
 	panicked := qemu.Finding{Kind: qemu.Panic, Line: "Kernel panic - not syncing: Fatal exception"}
 	oops := qemu.Finding{Kind: qemu.Oops, Line: "BUG: unable to handle page fault"}
+	stalled := qemu.Finding{Kind: qemu.SchedExt, Line: `sched_ext: BPF scheduler "x" disabled (runnable task stall)`}
 	hung := qemu.Finding{Kind: qemu.HungTask, Line: "INFO: task x blocked for more than 120 seconds."}
 	silent := &Error{Class: Timeout, Msg: "the guest said nothing for 1m0s"}
 	for _, tt := range []struct {
@@ -34,6 +35,7 @@ func TestDiagnose(t *testing.T) {
 		{"panic explains the silence", facts{cause: silent, findings: []qemu.Finding{panicked}}, Crash, []string{panicked.Line}},
 		{"panic explains the torn link", facts{serveErr: vsock.ErrTorn, findings: []qemu.Finding{panicked}}, Crash, []string{panicked.Line}},
 		{"a will above all", facts{cause: &Error{Class: Setup, Msg: "interrupted"}, findings: []qemu.Finding{panicked}}, Setup, []string{"interrupted"}},
+		{"silence under a scheduler", facts{cause: silent, findings: []qemu.Finding{stalled}, lastLine: "x"}, Timeout, []string{silent.Msg, stalled.Line}},
 		{"silence with a symptom", facts{cause: silent, findings: []qemu.Finding{hung}, lastLine: "x"}, Timeout, []string{silent.Msg, hung.Line}},
 		{"silence without", facts{cause: silent, lastLine: "last words"}, Timeout, []string{silent.Msg, `"last words"`}},
 		{"killed from outside", facts{exit: qemu.Exit{Code: -1, Signal: 9}, serveErr: vsock.ErrNoBye}, Setup, []string{"SIGKILL"}},

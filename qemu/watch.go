@@ -24,7 +24,8 @@ const (
 	SoftLockup   Kind = "soft-lockup"
 	HardLockup   Kind = "hard-lockup"
 	RCUStall     Kind = "rcu-stall"
-	Warning      Kind = "warning" // WARN_ON and friends
+	Warning      Kind = "warning"   // WARN_ON and friends
+	SchedExt     Kind = "sched-ext" // the kernel has something to say of a sched_ext scheduler: mostly why it ended it
 	RunInit      Kind = "run-init"
 	ProgramPanic Kind = "go-panic"     // a Go program ended in a panic or the runtime's fatal error
 	InitStarted  Kind = "init-started" // guestinit's first line
@@ -64,7 +65,7 @@ type pattern struct {
 // patterns are tried in order; the first that fits wins. The texts are those
 // of Linux 5.10 to 7.2: kernel/panic.c, kernel/exit.c, init/main.c,
 // init/initramfs.c, init/do_mounts.c, kernel/watchdog.c, kernel/hung_task.c,
-// kernel/rcu/tree_stall.h, mm/oom_kill.c, arch/x86/kernel/traps.c and dumpstack.c,
+// kernel/rcu/tree_stall.h, kernel/sched/ext.c, mm/oom_kill.c, arch/x86/kernel/traps.c and dumpstack.c,
 // arch/x86/mm/fault.c.
 var patterns = [...]pattern{
 	{"Kernel panic - not syncing: ", "Attempted to kill init", InitKilled},
@@ -102,6 +103,7 @@ var patterns = [...]pattern{
 	{"INFO: rcu_", "", RCUStall},
 	{"rcu: rcu_", " kthread starved ", RCUStall},
 	{"INFO: task ", " blocked for more than ", HungTask},
+	{"sched_ext: ", "", SchedExt},
 	{"Failed to execute ", "(error ", ExecFailed},
 	{"Initramfs unpacking failed: ", "", UnpackFailed},
 	{"rootfs image is not initramfs", "", UnpackFailed},
