@@ -63,32 +63,44 @@ type member struct {
 	nodes   []int  // where its pages belong; nil if not known
 }
 
+// place is a cgroup of one step, or of all of them.
+type place struct {
+	cgroup string
+	step   int
+}
+
+func placeOf(g *report.Group) place { return place{g.Cgroup, g.Step} }
+
 // scopes lists who is judged, by which thresholds.
 func scopes(r *report.Report, s *spec.Spec) []scope {
 	var all []scope
 	placed := s.Placed()
-	cgroups := map[string]bool{}
+	seen := map[place]bool{}
 	for i := range r.Groups {
 		g := &r.Groups[i]
-		var own *spec.Checks
+		around, own := s.Checks, (*spec.Checks)(nil)
 		if i < len(placed) {
-			own = placed[i].Checks
+			around, own = s.ChecksAround(placed[i]), placed[i].Checks
 		}
-		if checks := s.Checks.Merge(own); checks != nil && (own != nil || g.Cgroup == "") {
+		if checks := around.Merge(own); checks != nil && (own != nil || g.Cgroup == "") {
 			all = append(all, scopesOf(r, "group "+g.Name, checks, func(w *report.Worker) bool { return w.GroupIndex == i }, g.Workers)...)
 		}
-		if g.Cgroup == "" || cgroups[g.Cgroup] || s.Checks == nil {
+		at := placeOf(g)
+		if g.Cgroup == "" || seen[at] || around == nil {
 			continue
 		}
-		cgroups[g.Cgroup] = true
-		asked := 0
+		seen[at] = true
+		name, asked := "cgroup "+g.Cgroup, 0
+		if g.Step > 0 {
+			name += fmt.Sprintf(" of step %d", g.Step)
+		}
 		for j := range r.Groups {
-			if r.Groups[j].Cgroup == g.Cgroup {
+			if placeOf(&r.Groups[j]) == at {
 				asked += r.Groups[j].Workers
 			}
 		}
-		in := func(w *report.Worker) bool { return r.Groups[w.GroupIndex].Cgroup == g.Cgroup }
-		all = append(all, scopesOf(r, "cgroup "+g.Cgroup, s.Checks, in, asked)...)
+		in := func(w *report.Worker) bool { return placeOf(&r.Groups[w.GroupIndex]) == at }
+		all = append(all, scopesOf(r, name, around, in, asked)...)
 	}
 	return all
 }

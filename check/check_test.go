@@ -268,3 +268,61 @@ func TestSteps(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// The groups of a cgroup are judged as one by its thresholds, which win over the
+// spec's; a group with thresholds of its own is judged by itself as well.
+func TestCgroups(t *testing.T) {
+	s, err := spec.Parse([]byte(`
+version: 1
+checks: {min_work_rate: 500}
+cgroups:
+  - name: a
+    checks: {max_throughput_cv: 0.1}
+    groups:
+      - {name: x, workers: 1, work: spin_wait}
+      - {name: y, workers: 1, work: spin_wait, checks: {min_work_rate: 4000}}
+  - name: b
+    cgroups: [{name: c, checks: {min_work_rate: 100}, groups: [{name: z, workers: 1, work: spin_wait}]}]
+`), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &report.Report{Workers: []report.Worker{fair(0, 0, nil), fair(1, 0, func(w *report.Worker) { w.WorkUnits = 3000 }), fair(2, 0, func(w *report.Worker) { w.WorkUnits = 200 })}}
+	Finish(r, s)
+	var got []string
+	for _, c := range r.Checks {
+		got = append(got, fmt.Sprintf("%s %s %g %g %s", c.Scope, c.Name, c.Value, c.Limit, c.Outcome))
+	}
+	want := []string{
+		"cgroup a max_throughput_cv 0.5 0.1 fail", "cgroup a min_work_rate 1000 500 pass",
+		"group y max_throughput_cv 0 0.1 skip", "group y min_work_rate 3000 4000 fail",
+		"cgroup b/c min_work_rate 200 100 pass",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// Cgroups of one name in two steps are two, and each has the thresholds of its
+// step over those of the backdrop.
+func TestCgroupsOfSteps(t *testing.T) {
+	s, err := spec.Parse([]byte(`
+version: 1
+duration: 2s
+steps:
+  - {name: one, cgroups: [{name: a, checks: {min_work_rate: 900}, groups: [{name: x, workers: 1, work: spin_wait}]}]}
+  - {name: two, cgroups: [{name: a, checks: {min_work_rate: 1100}, groups: [{name: y, workers: 1, work: spin_wait}]}]}
+`), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &report.Report{Workers: []report.Worker{fair(0, 0, nil), fair(1, 0, nil)}}
+	Finish(r, s)
+	var got []string
+	for _, c := range r.Checks {
+		got = append(got, fmt.Sprintf("%s %g %s", c.Scope, c.Limit, c.Outcome))
+	}
+	if want := []string{"cgroup a of step 1 900 pass", "cgroup a of step 2 1100 fail"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+}

@@ -24,6 +24,7 @@ type Options struct {
 	Append    string           // further kernel command line, after ours
 	MemoryMiB int              // default 512, more for thousands of workers
 	CPUs      int              // default 2, more if the spec names higher CPUs
+	Topology  qemu.Topology    // of the CPUs, zero for none in particular; excludes CPUs
 	Accel     string           // auto (default), kvm, tcg, tcg,thread=single, tcg,thread=multi
 	Link      string           // auto (default), vsock, serial
 	QEMU      string           // default qemu-system-x86_64 from $PATH
@@ -79,9 +80,13 @@ func (o Options) withDefaults() (Options, error) {
 		return o, err
 	}
 	if o.MemoryMiB == 0 {
-		o.MemoryMiB = defaultMemory(o.Spec)
+		t := o.Topology
+		o.MemoryMiB = max(defaultMemory(o.Spec), t.Memory, t.Nodes*nodeMemory+t.CPUs()*cpuMemory)
 	}
-	if o.CPUs == 0 {
+	if err := o.topology(); err != nil {
+		return o, err
+	}
+	if o.CPUs == 0 && o.Topology.IsZero() {
 		o.CPUs = defaultCPUs(o.Spec)
 	}
 	if o.Silence == 0 {

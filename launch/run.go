@@ -216,7 +216,7 @@ func (r *runner) build(binary string) error {
 	}
 	r.config = qemu.Config{
 		Binary: binary, Kernel: image,
-		Initrd: filepath.Join(r.res.Dir, keepImage), MemoryMiB: r.o.MemoryMiB, CPUs: r.o.CPUs,
+		Initrd: filepath.Join(r.res.Dir, keepImage), MemoryMiB: r.o.MemoryMiB, CPUs: r.o.CPUs, Topology: r.o.Topology,
 	}
 	io := initramfs.Options{Init: r.o.Init, Kernel: k, Features: linkFeatures(links), Files: r.o.Files}
 	if r.res.Dir != "" && !inline {
@@ -376,6 +376,9 @@ func (r *runner) finish(e *ended) error {
 			rep.Failures = nil // of a report that never began; the failure says why
 		}
 		rep.Failures = append([]string{failure.Error()}, rep.Failures...)
+	}
+	if failure == nil {
+		rep.Failures = append(rep.Failures, topologyFailures(r.o.Topology, rep.Run.Topology)...)
 	}
 	check.Finish(rep, r.o.Spec)
 	r.emit(Event{Stage: StageReport, Text: fmt.Sprintf("%d workers, verdict %s", len(rep.Workers), rep.Verdict)})

@@ -34,7 +34,8 @@ type Config struct {
 	Initrd    string      // initramfs; "" for none
 	Append    string      // kernel command line, at most CommandLineMax bytes
 	MemoryMiB int         // 64 to 1,048,576; default 512
-	CPUs      int         // 1 to 255; default 2
+	CPUs      int         // 1 to 255; default 2, or those of Topology
+	Topology  Topology    // how the CPUs share caches and memory; zero for one node, the rest as QEMU has it
 	Accel     Accelerator // from Choose; Kind must be set
 	Link      string      // chardev of the host link: a Unix socket path that QEMU listens on, "fd:N", or "" for none
 	QMP       string      // chardev of the QMP monitor, likewise
@@ -54,6 +55,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.CPUs == 0 {
 		c.CPUs = 2
+		if !c.Topology.IsZero() {
+			c.CPUs = c.Topology.CPUs()
+		}
 	}
 	return c
 }
@@ -76,6 +80,12 @@ func (c Config) Validate() error {
 	if err := c.Accel.validate(); err != nil {
 		return err
 	}
+	if err := c.Topology.fits(c.Accel, c.MemoryMiB); err != nil {
+		return fmt.Errorf("qemu config: %w", err)
+	}
+	if !c.Topology.IsZero() && c.CPUs != c.Topology.CPUs() {
+		return fmt.Errorf("qemu config: cpus: %d, and topology %s has %d", c.CPUs, c.Topology, c.Topology.CPUs())
+	}
 	if c.Vsock != "" && c.VsockCID != 0 {
 		return fmt.Errorf("qemu config: vsock: a guest has one device, of the kernel's or of a back end's")
 	}
@@ -92,16 +102,23 @@ func (c Config) Validate() error {
 func (c Config) Args() []string {
 	c = c.WithDefaults()
 	machine := "q35"
-	if c.SharedMemory() {
+	if c.SharedMemory() && !c.nodes() {
 		machine += ",memory-backend=mem0"
+	}
+	smp := strconv.Itoa(c.CPUs)
+	if !c.Topology.IsZero() {
+		smp = c.Topology.smp()
 	}
 	args := []string{
 		"-machine", machine,
 		"-accel", c.Accel.String(),
 		"-cpu", c.Accel.CPU,
 		"-m", strconv.Itoa(c.MemoryMiB) + "M",
-		"-smp", strconv.Itoa(c.CPUs),
+		"-smp", smp,
 		"-kernel", c.Kernel,
+	}
+	if c.nodes() {
+		args = append(args, c.Topology.numaArgs(c.MemoryMiB, c.SharedMemory())...)
 	}
 	if c.Initrd != "" {
 		args = append(args, "-initrd", c.Initrd)
@@ -126,6 +143,9 @@ func (c Config) Args() []string {
 // process maps, the back end of a device.
 func (c Config) SharedMemory() bool { return c.Vsock != "" }
 
+// nodes tells whether the guest has NUMA nodes of its own making.
+func (c Config) nodes() bool { return c.Topology.Nodes > 1 }
+
 // vsockArgs are the arguments of the vsock device, and of the memory that it
 // needs.
 func (c Config) vsockArgs() []string {
@@ -135,11 +155,11 @@ func (c Config) vsockArgs() []string {
 		if fd, ok := strings.CutPrefix(c.Vsock, "fd:"); ok {
 			where = "fd=" + fd
 		}
-		return []string{
-			"-object", fmt.Sprintf("memory-backend-memfd,id=mem0,size=%dM,share=on", c.MemoryMiB),
-			"-chardev", "socket,id=vsock0," + where,
-			"-device", "vhost-user-vsock-pci,chardev=vsock0",
+		device := []string{"-chardev", "socket,id=vsock0," + where, "-device", "vhost-user-vsock-pci,chardev=vsock0"}
+		if c.nodes() { // they have memory of their own
+			return device
 		}
+		return append([]string{"-object", fmt.Sprintf("memory-backend-memfd,id=mem0,size=%dM,share=on", c.MemoryMiB)}, device...)
 	case c.VsockCID != 0:
 		device := fmt.Sprintf("vhost-vsock-pci,guest-cid=%d", c.VsockCID)
 		if fd, ok := strings.CutPrefix(c.VsockFD, "fd:"); ok {

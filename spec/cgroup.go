@@ -28,6 +28,7 @@ type Cgroup struct {
 	PidsMax    *PidsMax  `json:"pids.max,omitempty"`
 	Optional   bool      `json:"optional,omitempty"` // what the kernel lacks is noted, not refused
 	Defaults   *Defaults `json:"defaults,omitempty"` // for all groups inside, nested ones too
+	Checks     *Checks   `json:"checks,omitempty"`   // of its groups together and those of nested ones; win over those around it
 	Groups     []Group   `json:"groups,omitempty"`
 	Cgroups    []Cgroup  `json:"cgroups,omitempty"`
 }

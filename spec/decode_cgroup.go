@@ -24,6 +24,7 @@ func (d *decoder) cgroup(n *node, path string, c *Cgroup) {
 		field{"pids.max", func(n *node, path string) { c.PidsMax = d.pidsMax(n, path) }},
 		field{"optional", d.boolean(&c.Optional)},
 		field{"defaults", func(n *node, path string) { c.Defaults = d.defaults(n, path) }},
+		field{"checks", func(n *node, path string) { c.Checks = d.checks(n, path) }},
 		field{"groups", func(n *node, path string) { d.groups(n, path, &c.Groups) }},
 		field{"cgroups", func(n *node, path string) { d.cgroups(n, path, &c.Cgroups) }},
 	)

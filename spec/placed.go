@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"strings"
 )
 
 // BackdropStep is the Step of what lives in the backdrop.
@@ -167,4 +168,27 @@ func (s *Spec) StepNumber(step int) int {
 		return 0
 	}
 	return step + 1
+}
+
+// ChecksAround is the thresholds of the spec and of the cgroups that a group runs
+// in, the inner ones winning; nil if there are none. Those of the group are left
+// out.
+func (s *Spec) ChecksAround(g Placed) *Checks {
+	if g.Cgroup == "" {
+		return s.Checks
+	}
+	var far, near *Checks // of the backdrop's cgroups, of those of the group's own part
+	part, _, _ := strings.Cut(g.Path, "].")
+	s.visit(visitor{cgroup: func(c *Cgroup, path, name string) {
+		if name != g.Cgroup && !strings.HasPrefix(g.Cgroup, name+"/") {
+			return
+		}
+		switch {
+		case strings.HasPrefix(path, "backdrop."):
+			far = far.Merge(c.Checks)
+		case !strings.HasPrefix(path, "steps[") || strings.HasPrefix(path, part+"]."):
+			near = near.Merge(c.Checks)
+		}
+	}})
+	return s.Checks.Merge(far).Merge(near)
 }

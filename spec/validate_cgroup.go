@@ -33,6 +33,9 @@ func (c *checker) limits(path string, g *Cgroup) {
 	if p := g.PidsMax; p != nil {
 		c.inRange(path+".pids.max", int(*p), 0, MaxPids)
 	}
+	if g.Checks != nil {
+		c.checks(path+".checks", g.Checks)
+	}
 	if g.Defaults != nil {
 		d := Group{}
 		d.inherit(*g.Defaults)

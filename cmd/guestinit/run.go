@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/guestinit/guestinit/launch"
+	"github.com/guestinit/guestinit/qemu"
 	"github.com/guestinit/guestinit/report"
 )
 
@@ -21,6 +22,7 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 	fs.StringVar(&o.Kernel, "kernel", "", "kernel `PATH`: bzImage, vmlinux, or a directory with boot/vmlinuz-* and lib/modules\n(default $GUESTINIT_KERNEL, then the newest in the cache, then the running kernel)")
 	fs.StringVar(&o.Modules, "modules", "", "`DIR` with the kernel's modules (lib/modules/RELEASE)")
 	fs.IntVar(&o.CPUs, "cpus", 0, "number of guest CPUs (default 2, more if the spec names higher ones)")
+	topology := fs.String("topology", "", "guest CPUs as `NnNlNcNt`: NUMA nodes, last-level caches in all, cores of each cache, threads of each core,\nsuch as 2n4l4c2t, or by name, such as tiny-2llc or numa2-4llc")
 	fs.StringVar(&o.Accel, "accel", "auto", "auto, kvm, tcg, tcg,thread=single or tcg,thread=multi")
 	fs.StringVar(&o.Link, "link", "auto", "what joins guest and host: auto, vsock or serial")
 	fs.DurationVar(&o.Timeout, "timeout", 0, "end the whole run after this time (default: boot, the spec's deadline and 30s)")
@@ -34,6 +36,9 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 		s, err := readSpec(args, io.in)
 		if err == nil {
 			o.MemoryMiB, err = parseMemory(*memory)
+		}
+		if err == nil && *topology != "" {
+			o.Topology, err = qemu.ParseTopology(*topology)
 		}
 		if err == nil {
 			o.Files, err = withPrograms(s, files)
