@@ -29,7 +29,7 @@ type bench struct {
 
 func main() {
 	b := &bench{}
-	flag.IntVar(&b.rounds, "rounds", 9, "rounds of each comparison, thrice as many for timers; the median of their ratios counts")
+	flag.IntVar(&b.rounds, "rounds", 9, "rounds of each comparison, six times as many for timers; the median of their ratios counts")
 	flag.DurationVar(&b.span, "time", time.Second, "how long each side runs in a round, whole seconds")
 	flag.IntVar(&b.cpu, "cpu", runtime.NumCPU()-1, "the CPU that pinned tasks run on")
 	flag.BoolVar(&b.noise, "noise", false, "compare each tool with itself: what the ratios of equals are on this machine")
