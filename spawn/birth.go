@@ -183,7 +183,8 @@ func (h *Handle) bearGroup(g int, slabs []*worker.Slab, heap *excluded, cgroup s
 		defer unix.Close(fd)
 		cgroupFD = fd
 	}
-	birth.args, birth.pidfd = cloneArgs(cgroupFD)
+	birth.pidfd = &h.arena.shared.PidFD
+	birth.args = cloneArgs(cgroupFD, birth.pidfd)
 	for _, s := range slabs {
 		h.inheritNice(s)
 	}
@@ -270,7 +271,7 @@ type birth struct {
 	main  func(uintptr)
 	arg   uintptr
 	args  *bare.CloneArgs
-	pidfd *int32 // where the kernel writes it
+	pidfd *int32 // where the kernel writes it, in shared memory
 }
 
 // bear clones one process and watches it. The descriptor table is shared until

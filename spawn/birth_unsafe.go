@@ -13,10 +13,10 @@ import (
 
 const cloneIntoCgroup = 0x200000000 // CLONE_INTO_CGROUP, Linux 5.7
 
-// cloneArgs is the clone3 request for a process, and where the kernel will write
-// its pidfd. cgroup is a descriptor, −1 for none.
-func cloneArgs(cgroup int) (*bare.CloneArgs, *int32) {
-	pidfd := new(int32)
+// cloneArgs is the clone3 request for a process. The kernel writes its pidfd to a
+// word outside the Go heap and stacks: the request holds a mere number, which
+// would go stale when a stack moves. cgroup is a descriptor, −1 for none.
+func cloneArgs(cgroup int, pidfd *int32) *bare.CloneArgs {
 	args := &bare.CloneArgs{
 		Flags:      unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_FILES,
 		PidFD:      uint64(uintptr(unsafe.Pointer(pidfd))),
@@ -26,7 +26,7 @@ func cloneArgs(cgroup int) (*bare.CloneArgs, *int32) {
 		args.Flags |= cloneIntoCgroup
 		args.Cgroup = uint64(cgroup)
 	}
-	return args, pidfd
+	return args
 }
 
 // fillContainer writes what a container's leader needs, and ties the slabs of its

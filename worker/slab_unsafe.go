@@ -222,7 +222,8 @@ type Shared struct {
 	Epoch      uint32 // phase epoch
 	NUMANodes  uint32 // online nodes
 	SlackNs    uint64 // timer slack of the spawner's process, which workers get; 0: they keep theirs
-	_          [48]byte
+	PidFD      int32  // of the process that was cloned last; the kernel writes it
+	_          [44]byte
 }
 
 // SlabAt is the slab at an address.
