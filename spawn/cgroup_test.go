@@ -225,7 +225,8 @@ func TestForkFails(t *testing.T) {
 }
 
 // TestContainerCannotStartAll lets a container have fewer tasks than it needs,
-// for each number: its leader ends with 1, and every report says why (S24, S29).
+// for each number: its leader ends with 1, no member has begun, and every report
+// says why (S20, S24, S29).
 func TestContainerCannotStartAll(t *testing.T) {
 	dir := testCgroup(t, "pids")
 	for n := 1; n <= 3; n++ {
@@ -242,6 +243,9 @@ func TestContainerCannotStartAll(t *testing.T) {
 			for i, r := range reports[:3] {
 				if r.Completed || r.ExitInfo.Kind != report.ExitExited || r.ExitInfo.Code != 1 || r.ExitInfo.Text != want {
 					t.Errorf("member %d: %+v, want %q", i, r.ExitInfo, want)
+				}
+				if r.Partial || r.Iterations != 0 { // ready is when all live
+					t.Errorf("member %d began its work without the others: %d passes", i, r.Iterations)
 				}
 			}
 			if !reports[3].Completed {

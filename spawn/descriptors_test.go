@@ -166,3 +166,38 @@ func TestPartnerSeesTheEnd(t *testing.T) {
 		t.Errorf("reports %+v", reports)
 	}
 }
+
+// TestDescriptorsAreCloseOnExec looks at what a Spawn opens in this process, the
+// descriptors of thread workers included: no program that it executes would have
+// any of them (S8).
+func TestDescriptorsAreCloseOnExec(t *testing.T) {
+	before := openFiles(t, os.Getpid())
+	h := startMode(t, Thread, group(2, "pipe_io"), group(4, "wake_chain"), group(3, "epoll_storm"),
+		group(1, "io_sync_write", "path", t.TempDir(), "file_kib", uint64(64)))
+	forks := start(t, group(2, "spin_wait"))
+	waitRunning(t, h)
+	waitRunning(t, forks)
+	seen := 0
+	for _, file := range openFiles(t, os.Getpid()) {
+		if slices.Contains(before, file) {
+			continue
+		}
+		number, link, _ := strings.Cut(file, "=")
+		fd, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == unix.EBADF {
+			continue // the directory that was just read
+		}
+		if seen++; err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor %d (%s) is inherited by programs: flags %d, %v", fd, link, flags, err)
+		}
+	}
+	// Two pipes for the pair, four for the ring, two for the events, the file; an
+	// epoll instance for each handle, and a pidfd for each process.
+	if want := 4 + 8 + 2 + 1 + 2 + 2; seen < want {
+		t.Errorf("%d descriptors were opened, want %d", seen, want)
+	}
+}
