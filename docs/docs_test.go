@@ -69,7 +69,7 @@ func keys(t reflect.Type) []string {
 // types, both ways.
 func TestFields(t *testing.T) {
 	for doc, types := range map[string][]any{
-		"docs/report.md": {report.Report{}, report.Run{}, report.Scheduler{}, report.Phase{}, report.Check{}, report.Topology{}, report.TopologyNode{}, report.PhaseGroups{}, report.Group{}, report.Worker{}, report.ExitInfo{}, report.Output{},
+		"docs/report.md": {report.Report{}, report.Run{}, report.Scheduler{}, report.Phase{}, report.Program{}, report.Check{}, report.Topology{}, report.TopologyNode{}, report.PhaseGroups{}, report.Group{}, report.Worker{}, report.ExitInfo{}, report.Output{},
 			report.Migration{}, report.Schedstat{}, report.Latency{}, report.Bucket{}},
 		"docs/events.md": {launch.Event{}, launch.GroupProgress{}},
 		"docs/spec.md": {spec.Spec{}, spec.Group{}, spec.Affinity{}, spec.RandomSubset{}, spec.Sched{}, spec.MemPolicy{},

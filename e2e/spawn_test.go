@@ -39,23 +39,27 @@ func TestLongSpawnInGuest(t *testing.T) {
 }
 
 // spawnInGuest boots one kernel with the tests of package spawn as /init.
-func spawnInGuest(t *testing.T, line string) {
+func spawnInGuest(t *testing.T, line string) { testsInGuest(t, line, "spawn", nil) }
+
+// testsInGuest boots one kernel with the tests of a package as /init, and files
+// beside it.
+func testsInGuest(t *testing.T, line, pkg string, files []initramfs.File) {
 	dir := kernelDir(t, line)
 	init := filepath.Join(t.TempDir(), "init")
-	build := exec.Command("go", "test", "-c", "-ldflags", "-s -w", "-o", init, "../spawn")
+	build := exec.Command("go", "test", "-c", "-ldflags", "-s -w", "-o", init, "../"+pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the tests of spawn: %v\n%s", err, out)
+		t.Fatalf("build the tests of %s: %v\n%s", pkg, err, out)
 	}
-	console := bootInit(t, dir, init, "-test.v -test.timeout=9m")
-	if !strings.Contains(console, "spawn tests: exit 0") || longSkips.MatchString(console) {
-		t.Errorf("the tests of spawn fail on %s:\n%s", line, console)
+	console := bootInit(t, dir, init, "-test.v -test.timeout=9m", files)
+	if !strings.Contains(console, pkg+" tests: exit 0") || longSkips.MatchString(console) {
+		t.Errorf("the tests of %s fail on %s:\n%s", pkg, line, console)
 	}
 }
 
 // bootInit boots a program as /init with words as its arguments, and returns
 // what it says on the console.
-func bootInit(t *testing.T, kernelDir, init, words string) string {
+func bootInit(t *testing.T, kernelDir, init, words string, files []initramfs.File) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), spawnDeadline)
 	defer cancel()
@@ -72,7 +76,7 @@ func bootInit(t *testing.T, kernelDir, init, words string) string {
 		t.Fatal(err)
 	}
 	defer image.Close()
-	if _, err := initramfs.Build(image, initramfs.Options{Init: init, Kernel: k, Features: []string{}}); err != nil {
+	if _, err := initramfs.Build(image, initramfs.Options{Init: init, Kernel: k, Features: []string{}, Files: files}); err != nil {
 		t.Fatal(err)
 	}
 	version, err := qemu.ProbeVersion(ctx, qemu.DefaultBinary)

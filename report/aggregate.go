@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"syscall"
@@ -23,8 +24,12 @@ type GroupInfo struct {
 // Aggregate fills Groups from Workers: one per info, and one for every group that
 // only Workers know of, named "gINDEX". Counters add up, saturating; latencies
 // pool the buckets of all workers and have no samples. It computes the summaries
-// of the workers' own latencies as well. It may be called again.
+// of the workers' own latencies as well, and puts Workers in order. It may be called again.
 func (r *Report) Aggregate(infos []GroupInfo) {
+	// Groups of steps come as their steps end.
+	slices.SortStableFunc(r.Workers, func(a, b Worker) int {
+		return cmp.Or(cmp.Compare(a.GroupIndex, b.GroupIndex), cmp.Compare(a.Index, b.Index))
+	})
 	n := len(infos)
 	for i := range r.Workers {
 		n = max(n, r.Workers[i].GroupIndex+1)

@@ -333,6 +333,9 @@ func (d *decoder) checkRun(r *Run) error {
 	if err := d.checkScheduler(r.Scheduler); err != nil {
 		return err
 	}
+	if err := d.checkPrograms(r.Programs); err != nil {
+		return err
+	}
 	return errors.Join(d.checkRunPhases(r.Phases), r.Topology.check())
 }
 

@@ -55,7 +55,8 @@ type Run struct {
 	StartSkewNs   int64              `json:"start_skew_ns"` // from opening the gate to the last worker's first pass
 	CollectMs     float64            `json:"collect_ms"`    // from the request to stop until the last worker was collected
 	Scheduler     *Scheduler         `json:"scheduler,omitempty"`
-	Spec          json.RawMessage    `json:"spec,omitempty"` // the spec as the guest ran it
+	Programs      []Program          `json:"programs,omitempty"` // at most 256
+	Spec          json.RawMessage    `json:"spec,omitempty"`     // the spec as the guest ran it
 }
 
 // Phase is one span of a run whose workers keep a PhaseSlice of it.

@@ -17,7 +17,7 @@ var steps = []struct{ setting, step string }{
 
 // notes sums up what workers asked for and did not get: one line per group, step
 // and cause.
-func notes(s *spec.Spec, workers []report.Worker) []string {
+func notes(groups []spec.Group, workers []report.Worker) []string {
 	type failure struct {
 		group int
 		what  string
@@ -34,7 +34,7 @@ func notes(s *spec.Spec, workers []report.Worker) []string {
 	}
 	var lines []string
 	for _, f := range order {
-		g := &s.Groups[f.group]
+		g := &groups[f.group]
 		lines = append(lines, fmt.Sprintf("%s: %s (%d of %d workers)", g.Name, f.what, counts[f], g.Workers))
 	}
 	return lines

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/guestinit/guestinit/report"
@@ -15,17 +16,46 @@ import (
 // progressInterval is how often Sink.Progress is called while workers run.
 const progressInterval = time.Second
 
-// Sink takes what a run brings, in this order: Begin once, Progress about once a
-// second, Worker once per worker in report order. Nil functions are skipped; an
-// error of Worker ends the run.
+// Sink takes what a run brings: Begin once and first, Progress about once a
+// second, Event when something happens, Worker once per worker: those of a group
+// in order, groups as they are collected. Nil functions are skipped; an error of
+// Begin or Worker ends the run. Progress comes from another goroutine.
 type Sink struct {
 	Begin    func(run report.Run) error
 	Progress func(elapsed time.Duration, groups []Progress)
 	Worker   func(w *report.Worker) error
+	Event    func(Event)
+	Guard    Guard // nil for none
 	// Samples keeps and attaches the raw samples of every worker. They are
 	// there until Worker returns; report.Worker.CopySamples makes them last.
 	Samples bool
 }
+
+// Event is something that happens in a run that has cgroups or steps.
+type Event struct {
+	Kind    string        // one of the Event constants
+	Step    int           // from 1; 0 in the backdrop and in a spec without steps
+	Name    string        // of the step, the operation or the program
+	Epoch   uint32        // of the phase
+	Text    string        // what became of it: "begins", "ends", "started", "exit status 0"
+	Elapsed time.Duration // since the first gate opened
+}
+
+// String is the event for people: "step loaded begins".
+func (e Event) String() string {
+	kind := e.Kind
+	if kind == EventPhase {
+		kind = "step"
+	}
+	return strings.TrimSpace(kind + " " + e.Name + " " + e.Text)
+}
+
+// The kinds of Event.
+const (
+	EventPhase   = "phase"
+	EventOp      = "op"
+	EventProgram = "program"
+)
 
 // Progress is how far a group has come.
 type Progress struct {
@@ -38,6 +68,8 @@ type Result struct {
 	Run      report.Run
 	Notes    []string
 	Failures []string
+	Workers  int    // handed to Sink.Worker
+	Class    string // of the failure where it is not one of workers or steps: ClassScheduler
 }
 
 // Validate checks everything about a spec that can be checked without running
@@ -87,9 +119,6 @@ func workload(s *spec.Spec, groups []spec.Group, samples bool) spawn.Workload {
 // all the same, and the result says so. An error means that there was no run:
 // the spec was refused, or a worker could not be born.
 func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Result, err error) {
-	if len(s.Steps) > 0 || len(s.Cgroups) > 0 || s.Elastic() {
-		return Result{}, errors.New("run spec: this build runs groups alone, outside of cgroups and steps")
-	}
 	run.Name, run.CloneMode = s.Name, s.CloneMode
 	describeMachine(&run)
 	// A guest has the spec as JSON already; to encode it again is code that its
@@ -101,6 +130,14 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 	}
 	if s.Scheduler != nil {
 		return runScheduled(ctx, s, run, sink)
+	}
+	return runWorkload(ctx, s, run, sink)
+}
+
+// runWorkload runs groups the short way, and all else with the engine.
+func runWorkload(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (Result, error) {
+	if len(s.Steps) > 0 || len(s.Cgroups) > 0 || sink.Guard != nil || s.Elastic() {
+		return runScenario(ctx, s, run, sink)
 	}
 	return runGroups(ctx, s, run, sink)
 }
@@ -126,7 +163,8 @@ func runGroups(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (re
 			return Result{}, err
 		}
 	}
-	stopWatching := watch(s, h, sink)
+	c := crew{handle: h, groups: groups, index: indexes(len(groups))}
+	stopWatching := watch(sink, c.progress)
 	began := readCPUTime()
 	workers, err := h.Run(ctx, duration(s))
 	run.StealPct = stealPct(began, readCPUTime())
@@ -138,7 +176,7 @@ func runGroups(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (re
 	run.DurationMs, run.CollectMs, run.StartSkewNs = ms(t.Run), ms(t.Collect), int64(t.StartSkew)
 	run.Spawner = h.Spawner()
 	run.Clocksource = clocksource() // it may have changed since the boot
-	res = Result{Run: run, Notes: append(h.Notes(), notes(s, workers)...)}
+	res = Result{Run: run, Notes: append(h.Notes(), notes(groups, workers)...), Workers: len(workers)}
 	if err := describeTopology(&res.Run); err != nil { // now: before, it would be part of every boot
 		res.Notes = append(res.Notes, err.Error())
 	}
@@ -148,15 +186,32 @@ func runGroups(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (re
 	if limit := time.Duration(s.Deadline); limit > 0 && t.Run+t.Collect > limit {
 		res.Failures = append(res.Failures, fmt.Sprintf("deadline: the run took %v, the spec allows %v", (t.Run+t.Collect).Round(time.Millisecond), limit))
 	}
-	return res, deliver(h, workers, sink)
+	return res, deliver(h, workers, c.index, sink)
 }
 
-// deliver hands the reports out one by one.
-func deliver(h *spawn.Handle, workers []report.Worker, sink Sink) error {
+func indexes(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i
+	}
+	return list
+}
+
+// progress is how far the groups of the crew have come.
+func (c *crew) progress() []Progress {
+	all := make([]Progress, len(c.groups))
+	c.addProgress(all)
+	return all
+}
+
+// deliver hands the reports out one by one; index is what the report calls each
+// group.
+func deliver(h *spawn.Handle, workers []report.Worker, index []int, sink Sink) error {
 	if sink.Worker == nil {
 		return nil
 	}
 	for i := range workers {
+		workers[i].GroupIndex = index[workers[i].GroupIndex]
 		if sink.Samples {
 			h.AttachSamples(i, &workers[i])
 		}
@@ -192,7 +247,7 @@ func whyEarly(ctx context.Context) string {
 
 // watch reports progress while workers run, until the function that it returns
 // is called.
-func watch(s *spec.Spec, h *spawn.Handle, sink Sink) (stop func()) {
+func watch(sink Sink, progress func() []Progress) (stop func()) {
 	if sink.Progress == nil {
 		return func() {}
 	}
@@ -207,7 +262,7 @@ func watch(s *spec.Spec, h *spawn.Handle, sink Sink) (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				sink.Progress(time.Since(begin), progress(s, h))
+				sink.Progress(time.Since(begin), progress())
 			}
 		}
 	}()
@@ -215,22 +270,6 @@ func watch(s *spec.Spec, h *spawn.Handle, sink Sink) (stop func()) {
 		close(done)
 		<-ended
 	}
-}
-
-func progress(s *spec.Spec, h *spawn.Handle) []Progress {
-	groups := make([]Progress, len(s.Groups))
-	counts, alive := h.SnapshotIterations(), h.Alive()
-	i := 0
-	for g := range groups {
-		for range s.Groups[g].Workers {
-			groups[g].Iterations += counts[i]
-			if alive[i] {
-				groups[g].Alive++
-			}
-			i++
-		}
-	}
-	return groups
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

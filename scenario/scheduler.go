@@ -79,7 +79,7 @@ func runScheduled(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) 
 		case <-ctx.Done():
 		}
 	}()
-	res, err := runGroups(ctx, s, run, sink)
+	res, err := runWorkload(ctx, s, run, sink)
 	if stopErr := g.Stop(); stopErr != nil {
 		res.Failures = append([]string{stopErr.Error()}, res.Failures...)
 		if err != nil {

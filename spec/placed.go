@@ -192,3 +192,13 @@ func (s *Spec) ChecksAround(g Placed) *Checks {
 	}})
 	return s.Checks.Merge(far).Merge(near)
 }
+
+// EachCgroup calls f for every cgroup that the spec makes.
+func (s *Spec) EachCgroup(f func(*Cgroup)) {
+	s.visit(visitor{cgroup: func(c *Cgroup, _, _ string) { f(c) }})
+}
+
+// EachOp calls f for every operation.
+func (s *Spec) EachOp(f func(*Op)) {
+	s.visit(visitor{op: func(o *Op, _ string) { f(o) }})
+}

@@ -84,8 +84,8 @@ type MoveTasks struct {
 	To   string `json:"to"`
 }
 
-// Program is a program that runs beside the workers. The first 64 KiB of what it
-// writes to its standard output and error go to the report.
+// Program is a program that runs beside the workers. The first 40 and the last 16 KiB of what
+// it writes go to the report.
 type Program struct {
 	Name    string   `json:"name,omitempty"` // default: the last element of the path
 	Path    string   `json:"path"`           // absolute, where the workload runs

@@ -29,6 +29,7 @@ func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
 			sent++
 			return env.Sink.Worker(w)
 		},
+		Event:    func(e scenario.Event) { _ = env.Event(vsock.Event{Kind: vsock.EventPhase, Text: e.String()}) },
 		Progress: func(_ time.Duration, groups []scenario.Progress) { _ = env.Event(progressEvent(groups)) },
 	})
 	if err != nil {

@@ -68,6 +68,9 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: fmt.Sprintf("%d workers run for %v", s.Workers(), s.Duration)})
 			return nil
 		},
+		Event: func(e scenario.Event) {
+			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: e.String()})
+		},
 		Progress: func(elapsed time.Duration, groups []scenario.Progress) {
 			show(launch.Event{Stage: launch.StageProgress, At: time.Since(begin), Groups: meter.Progress(elapsed, progressEvent(groups).Groups)})
 		},

@@ -1,0 +1,48 @@
+package spawn
+
+import (
+	"sync/atomic"
+
+	"github.com/guestinit/guestinit/worker"
+)
+
+// Look takes note of workers that ended, as Run does while it waits, and tells
+// whether any lives.
+func (h *Handle) Look() bool {
+	if len(h.members) == 0 || h.closed {
+		return false
+	}
+	if !h.collected {
+		h.keeper.do(func() { h.reapReady(0) })
+	}
+	return !h.noneLives()
+}
+
+// Cgroup2 is where the cgroup v2 hierarchy is mounted, and the path of this
+// process's cgroup in it.
+func Cgroup2() (root, own string, err error) { return cgroup2() }
+
+// RemoveCgroup kills what is left in a cgroup's directory, waits for its end for
+// at most a second, and removes the directory.
+func RemoveCgroup(dir string) error { return removeCgroup(dir) }
+
+// InPhase tells whether every worker that runs has closed the slices of phases
+// before the one that SetPhase told of last. One that cannot go on, or has no
+// room for slices, counts as one that has.
+func (h *Handle) InPhase() bool {
+	if h.arena == nil || h.closed {
+		return true
+	}
+	epoch := atomic.LoadUint32(&h.arena.shared.Epoch)
+	for i := range h.members {
+		s := h.members[i].slab
+		if state(s) != worker.StateRunning || s.PhaseRoom == 0 || !h.lives(&h.members[i]) {
+			continue
+		}
+		n := atomic.LoadUint32(&s.PhaseCount)
+		if n+1 < s.PhaseRoom && s.PhaseAt(n).Epoch != epoch {
+			return false
+		}
+	}
+	return true
+}
