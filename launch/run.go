@@ -311,7 +311,7 @@ func (r *runner) attempts(ctx context.Context, plan []qemu.Accelerator) error {
 			return err
 		}
 		r.res.Attempts++
-		r.emit(Event{Stage: StageBoot, Text: fmt.Sprintf("QEMU %s, %s, %d CPUs, %d MiB, link %s", r.version, a, r.config.CPUs, r.config.MemoryMiB, r.link.name())})
+		r.emit(Event{Stage: StageBoot, Text: fmt.Sprintf("QEMU %s, %s, %d CPUs, %d MiB, link %s", r.version, a, r.config.WithDefaults().CPUs, r.config.MemoryMiB, r.link.name())})
 		e, err := r.boot(ctx, a)
 		var noLink *linkError
 		switch {

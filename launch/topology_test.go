@@ -48,6 +48,7 @@ func TestTopologyFailures(t *testing.T) {
 		}, "the guest's kernel sees NUMA nodes of CPUs [0-15], not [0-7 8-15]"},
 		{"one cache", func(r *report.Topology) *report.Topology { r.LLCs = []string{"0-15"}; return r }, "last-level caches of CPUs [0-15], not [0-3 4-7 8-11 12-15]"},
 		{"no SMT", func(r *report.Topology) *report.Topology { r.Cores[0] = "0"; return r }, "cores of CPUs [0 2-3"},
+		{"no SMT at all", func(r *report.Topology) *report.Topology { r.Cores = equalParts(16, 16); return r }, "14-15] (old kernels, 6.1 among them"},
 		{"far", func(r *report.Topology) *report.Topology { r.Nodes[1].Distances[0] = 40; return r }, "distances from node 1 [40 10], not [20 10]"},
 		{"no memory", func(r *report.Topology) *report.Topology { r.Nodes[1].MemoryMiB = 0; return r }, "node 1 has no memory"},
 	} {
