@@ -95,10 +95,10 @@ func Programs(s *spec.Spec) (paths, programs []string) {
 	if s.Scheduler != nil {
 		paths, programs = append(paths, "scheduler.path"), append(programs, s.Scheduler.Path)
 	}
-	for i := range s.Groups {
-		work, err := worker.Parse(s.Groups[i].Work)
+	for _, g := range s.Placed() {
+		work, err := worker.Parse(g.Work)
 		if err == nil && work.Type.Resource == worker.ExecProgram {
-			paths = append(paths, fmt.Sprintf("groups[%d].work.argv[0]", i))
+			paths = append(paths, g.Path+".work.argv[0]")
 			programs = append(programs, work.Lists[worker.ExecArgv][0])
 		}
 	}

@@ -67,7 +67,7 @@ func TestBadCpuset(t *testing.T) {
 		"{llc: 0, numa: 0}":                        "cpuset: has both llc and numa; keep one",
 		"{llc: -1}":                                "x:1:7: cpuset.llc: -1 is out of range; 0 to 8191",
 		"{llc: 0.5}":                               "cpuset.llc: is a number (\"0.5\"), want a whole number",
-		"{numa: 1024}":                             "cpuset.numa: 1024 is out of range; 0 to 1023",
+		"{numa: 64}":                               "cpuset.numa: 64 is out of range; 0 to 63",
 		"{llcs: 0}":                                "cpuset.llcs: unknown field; did you mean llc?",
 		"{range: {start: 0.5, end: 0.5}}":          "cpuset.range: from 0.5 to 0.5 is empty",
 		"{range: {start: 0}}":                      "cpuset.range: from 0 to 0 is empty",

@@ -254,7 +254,7 @@ func TestValidate(t *testing.T) {
 		{func(s *Spec) { s.Groups = make([]Group, 1025) }, "spec: groups: has 1025 groups; 1 to 1024"},
 		{func(s *Spec) { s.Groups[0].Workers = -1 }, "spec: groups[0].workers: -1 is out of range; 1 to 100000"},
 		{func(s *Spec) { s.Groups[0].Nice = ptr(20) }, "spec: groups[0].nice: 20 is out of range; -20 to 19"},
-		{func(s *Spec) { s.Groups[0].NUMANode = ptr(-1) }, "spec: groups[0].numa_node: -1 is out of range; 0 to 1023"},
+		{func(s *Spec) { s.Groups[0].NUMANode = ptr(-1) }, "spec: groups[0].numa_node: -1 is out of range; 0 to 63"},
 		{func(s *Spec) { s.Groups[0].Comm = "sixteen bytes!!!" }, `spec: groups[0].comm: "sixteen bytes!!!" is no task name; 1 to 15 bytes without NUL`},
 		{func(s *Spec) { s.Groups[0].Name = "a\nb" }, `spec: groups[0].name: "a\nb" is no name; 1 to 64 bytes of printable text`},
 		{func(s *Spec) { s.Groups[0].Affinity = &Affinity{} }, "spec: groups[0].affinity.exact: empty CPU set; use inherit for no affinity"},
@@ -264,7 +264,7 @@ func TestValidate(t *testing.T) {
 		},
 			"spec: groups[0].affinity: has both exact and random_subset; keep one"},
 		{func(s *Spec) { s.Groups[0].Sched = &Sched{} }, "spec: groups[0].sched.policy: is missing; one of normal, batch, idle, fifo, round_robin, deadline, ext"},
-		{func(s *Spec) { s.Groups[0].MemPolicy = &MemPolicy{Mode: MemBind, Nodes: CPUList{2000}} }, "spec: groups[0].mem_policy.nodes: 2000 is out of range; 0 to 1023"},
+		{func(s *Spec) { s.Groups[0].MemPolicy = &MemPolicy{Mode: MemBind, Nodes: CPUList{2000}} }, "spec: groups[0].mem_policy.nodes: 2000 is out of range; 0 to 63"},
 	} {
 		s := good()
 		tt.edit(s)

@@ -18,7 +18,7 @@ const (
 	MaxGroupWorkers = 100_000
 	MaxWorkers      = 100_000          // of all groups together
 	MaxWorkersPct   = Percent(100_000) // ten workers per CPU
-	MaxNUMANode     = 1023
+	MaxNUMANode     = 63               // what workers keep count of
 	MaxNameLen      = 64
 	MaxCommLen      = 15 // TASK_COMM_LEN − 1
 )

@@ -101,11 +101,11 @@ func TestRefusedParams(t *testing.T) {
 			case p.Kind == Nodes:
 				bad = append(bad, "64", "x", -1)
 			case p.Kind == Texts:
-				bad = append(bad[1:], 1, []any{"a", 1}, []any{}, make([]any, p.Max+1), []any{strings.Repeat("a", maxText+1)}, slices.Repeat([]any{strings.Repeat("a", maxText)}, 65))
+				bad = append(bad[1:], 1, []any{"a", 1}, []any{}, make([]any, p.Max+1), []any{strings.Repeat("a", MaxText+1)}, slices.Repeat([]any{strings.Repeat("a", MaxText)}, 65))
 			case p.Kind == Pairs:
 				bad = []any{1, "a", []any{"A=b"}, map[string]any{"": "a"}, map[string]any{"a=b": "c"}, map[string]any{"a": 1}}
 			case p.Kind == Text:
-				bad = append(bad, 1, "a\x00b", strings.Repeat("a", maxText+1))
+				bad = append(bad, 1, "a\x00b", strings.Repeat("a", MaxText+1))
 			}
 			if p.Min > 0 && p.Kind == Count {
 				bad = append(bad, p.Min-1)

@@ -11,8 +11,8 @@ import (
 	"github.com/guestinit/guestinit/spec"
 )
 
-// maxText bounds a parameter of kind Text, in bytes: a path.
-const maxText = 1024
+// MaxText bounds a parameter of kind Text, in bytes: a path.
+const MaxText = 1024
 
 func parseBool(v any) (uint64, error) {
 	b, ok := v.(bool)
@@ -30,8 +30,8 @@ func parseText(v any) (string, error) {
 	switch {
 	case !ok:
 		return "", fmt.Errorf("%v is no text, quote it", v)
-	case len(s) > maxText:
-		return "", fmt.Errorf("%d bytes are too many, the limit is %d", len(s), maxText)
+	case len(s) > MaxText:
+		return "", fmt.Errorf("%d bytes are too many, the limit is %d", len(s), MaxText)
 	case strings.ContainsRune(s, 0):
 		return "", fmt.Errorf("%q has a NUL byte", s)
 	}

@@ -55,6 +55,7 @@ func commands() []command {
 		{"kernel list", "", "list the kernels in the cache", setUpKernelList},
 		{"types", "[--json]", "list the work types and their parameters", setUpTypes},
 		{"spec validate", "FILE", "check a workload spec", setUpSpecValidate},
+		{"spec schema", "", "print the JSON Schema of a spec, for editors and other programs", setUpSpecSchema},
 		{"version", "", "print the version", setUpVersion},
 	}
 }

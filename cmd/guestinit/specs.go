@@ -10,6 +10,7 @@ import (
 	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/scenario"
 	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/spec/schema"
 )
 
 // maxSpec is the size of the largest spec that is read, in bytes.
@@ -55,6 +56,22 @@ func readAll(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("larger than %d MiB", maxSpec>>20)
 	}
 	return data, nil
+}
+
+func setUpSpecSchema(*flag.FlagSet) func([]string, streams) int {
+	return func(args []string, io streams) int {
+		if len(args) > 0 {
+			return fail(io, launch.Usage, fmt.Errorf("spec schema: takes no arguments, got %q", args))
+		}
+		text, err := schema.Build()
+		if err == nil {
+			_, err = io.out.Write(text)
+		}
+		if err != nil {
+			return fail(io, launch.Setup, fmt.Errorf("print schema: %w", err))
+		}
+		return launch.StatusPass
+	}
 }
 
 func setUpSpecValidate(*flag.FlagSet) func([]string, streams) int {

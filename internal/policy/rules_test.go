@@ -80,6 +80,7 @@ var mayImport = map[string][]string{
 	"program":            {},
 	"scx":                {"program", "report"},
 	"worker":             {"internal/bare", "report", "spec"},
+	"spec/schema":        {"spec", "worker"},
 	"worker/walktest":    {},
 	"spawn":              {"internal/bare", "report", "spec", "worker"},
 	"scenario":           {"program", "report", "scx", "spawn", "spec", "topology", "worker"},
