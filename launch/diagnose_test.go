@@ -193,3 +193,18 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("without a spec %d CPUs, %d MiB", c, m)
 	}
 }
+
+// The CPUs that cgroups and operations name count too.
+func TestNamedCPUs(t *testing.T) {
+	list := func(cpus ...int) *spec.Cpuset { return &spec.Cpuset{Exact: cpus} }
+	for want, s := range map[int]*spec.Spec{
+		4: {Cgroups: []spec.Cgroup{{Cpuset: list(1, 3)}}},
+		6: {Steps: []spec.Step{{Ops: []spec.Op{{SetCpuset: &spec.SetCpuset{Cpuset: list(5)}}}}}},
+		8: {Steps: []spec.Step{{Ops: []spec.Op{{SetAffinity: &spec.SetAffinity{Affinity: &spec.Affinity{Exact: spec.CPUList{7}}}}}}}},
+		2: {Backdrop: &spec.Backdrop{Cgroups: []spec.Cgroup{{Cpuset: list(0)}}}},
+	} {
+		if n := defaultCPUs(s); n != want {
+			t.Errorf("%d CPUs, want %d", n, want)
+		}
+	}
+}

@@ -166,18 +166,35 @@ func defaultCPUs(s *spec.Spec) int {
 	if s == nil {
 		return n
 	}
-	for _, g := range s.Placed() {
-		if g.Affinity == nil {
-			continue
-		}
-		for _, cpu := range g.Affinity.Exact {
-			n = max(n, cpu+1)
-		}
-		if r := g.Affinity.RandomSubset; r != nil {
-			for _, cpu := range r.From {
-				n = max(n, cpu+1)
-			}
+	need := func(list spec.CPUList) {
+		if len(list) > 0 {
+			n = max(n, list[len(list)-1]+1)
 		}
 	}
+	affinity := func(a *spec.Affinity) {
+		if a == nil {
+			return
+		}
+		need(a.Exact)
+		if a.RandomSubset != nil {
+			need(a.RandomSubset.From)
+		}
+	}
+	for _, g := range s.Placed() {
+		affinity(g.Affinity)
+	}
+	s.EachCgroup(func(c *spec.Cgroup) {
+		if c.Cpuset != nil {
+			need(c.Cpuset.Exact)
+		}
+	})
+	s.EachOp(func(o *spec.Op) {
+		if o.SetCpuset != nil && o.SetCpuset.Cpuset != nil {
+			need(o.SetCpuset.Cpuset.Exact)
+		}
+		if o.SetAffinity != nil {
+			affinity(o.SetAffinity.Affinity)
+		}
+	})
 	return n
 }
