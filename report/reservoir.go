@@ -106,15 +106,15 @@ func (d *decoder) samples(body []byte) error {
 	if l.lat == nil {
 		return fmt.Errorf("%w: samples of %s, of which worker %d has none", ErrCorrupt, l.name, len(d.rep.Workers)-1)
 	}
-	var s Samples
-	if err := s.UnmarshalCBOR(body[2:]); err != nil {
+	words, size, err := typedArray(body[2:])
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCorrupt, l.name, err)
 	}
-	if d.sampled[body[1]] += len(s); d.sampled[body[1]] > d.limits.Samples {
+	if d.sampled[body[1]] += len(words) / size; d.sampled[body[1]] > d.limits.Samples {
 		return fmt.Errorf("%w: %s has %d samples, at most %d", ErrLimit, l.name, d.sampled[body[1]], d.limits.Samples)
 	}
 	if d.limits.KeepSamples {
-		l.lat.Samples = append(l.lat.Samples, s...)
+		l.lat.Samples = appendWords(l.lat.Samples, words, size)
 	}
 	return nil
 }

@@ -49,33 +49,45 @@ func (s Samples) MarshalCBOR() ([]byte, error) {
 
 // UnmarshalCBOR reads a typed array of 32-bit or 64-bit words.
 func (s *Samples) UnmarshalCBOR(b []byte) error {
-	if len(b) < 3 || b[0] != majorTag|24 {
-		return errors.New("samples: not a typed array")
+	words, size, err := typedArray(b)
+	if err != nil {
+		return err
 	}
-	size := 0
+	*s = appendWords(make(Samples, 0, len(words)/size), words, size)
+	return nil
+}
+
+// typedArray returns the words of a typed array, of size bytes each.
+func typedArray(b []byte) (words []byte, size int, err error) {
+	if len(b) < 3 || b[0] != majorTag|24 {
+		return nil, 0, errors.New("samples: not a typed array")
+	}
 	switch b[1] {
 	case tagUint32LE:
 		size = 4
 	case tagUint64LE:
 		size = 8
 	default:
-		return fmt.Errorf("samples: typed array of tag %d, want %d or %d", b[1], tagUint32LE, tagUint64LE)
+		return nil, 0, fmt.Errorf("samples: typed array of tag %d, want %d or %d", b[1], tagUint32LE, tagUint64LE)
 	}
 	n, used := parseHead(b[2:], majorBytes)
-	body := b[2+used:]
-	if used == 0 || n != uint64(len(body)) || len(body)%size != 0 {
-		return fmt.Errorf("samples: %d bytes do not make an array of %d-byte words", len(body), size)
+	words = b[2+used:]
+	if used == 0 || n != uint64(len(words)) || len(words)%size != 0 {
+		return nil, 0, fmt.Errorf("samples: %d bytes do not make an array of %d-byte words", len(words), size)
 	}
-	v := make(Samples, len(body)/size)
-	for i := range v {
+	return words, size, nil
+}
+
+// appendWords appends little-endian words of size bytes.
+func appendWords(s Samples, words []byte, size int) Samples {
+	for ; len(words) > 0; words = words[size:] {
 		if size == 4 {
-			v[i] = uint64(binary.LittleEndian.Uint32(body[4*i:]))
+			s = append(s, uint64(binary.LittleEndian.Uint32(words)))
 		} else {
-			v[i] = binary.LittleEndian.Uint64(body[8*i:])
+			s = append(s, binary.LittleEndian.Uint64(words))
 		}
 	}
-	*s = v
-	return nil
+	return s
 }
 
 // appendHead appends the head of a CBOR item: major type and argument, shortest form.

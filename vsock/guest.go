@@ -96,7 +96,7 @@ func (g *Guest) ReceiveSpec(limit int) ([]byte, error) {
 }
 
 // ReportWriter returns the writer of the report's bytes. They travel in chunks
-// of under 28 KiB; Close sends the last one, and without it the host takes the
+// of under 128 KiB; Close sends the last one, and without it the host takes the
 // report for torn. It is for one goroutine, and for one report per link.
 func (g *Guest) ReportWriter() io.WriteCloser {
 	return &chunkWriter{
