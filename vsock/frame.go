@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 	"sync"
 )
 
@@ -80,6 +81,8 @@ type Reader struct {
 	hdr [HeaderSize]byte
 	buf []byte
 	err error
+
+	between bool // the last read met a deadline before the first byte of a frame
 }
 
 // NewReader returns a Reader on r. It reads no further than the frames it
@@ -88,19 +91,23 @@ func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 
 // ReadFrame reads one frame. It returns io.EOF when the stream ends between
 // frames and an error matching ErrTorn, ErrCorrupt or ErrTooLarge when a frame
-// is not whole; other errors are the stream's own. An error is final: every
-// later call returns it again.
+// is not whole; other errors are the stream's own. An error is final, every
+// later call returns it again; but a deadline that passes between frames is not.
 func (r *Reader) ReadFrame() (Frame, error) {
 	if r.err != nil {
 		return Frame{}, r.err
 	}
 	f, err := r.readFrame()
-	r.err = err
+	if !r.between {
+		r.err = err
+	}
 	return f, err
 }
 
 func (r *Reader) readFrame() (Frame, error) {
-	if n, err := io.ReadFull(r.r, r.hdr[:]); err != nil {
+	n, err := io.ReadFull(r.r, r.hdr[:])
+	r.between = n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	if err != nil {
 		if n == 0 && errors.Is(err, io.EOF) {
 			return Frame{}, io.EOF
 		}
@@ -114,11 +121,11 @@ func (r *Reader) readFrame() (Frame, error) {
 		return Frame{}, fmt.Errorf("read frame header: frame version %d, this side speaks %d: %w", h[4], FrameVersion, ErrCorrupt)
 	}
 	f := Frame{Type: FrameType(h[5]), Flags: Flags(binary.BigEndian.Uint16(h[6:]))}
-	n := binary.BigEndian.Uint32(h[8:])
-	if n > MaxPayload {
-		return Frame{}, fmt.Errorf("read %v frame: %d bytes of payload, limit %d: %w", f.Type, n, MaxPayload, ErrTooLarge)
+	size := binary.BigEndian.Uint32(h[8:])
+	if size > MaxPayload {
+		return Frame{}, fmt.Errorf("read %v frame: %d bytes of payload, limit %d: %w", f.Type, size, MaxPayload, ErrTooLarge)
 	}
-	if err := r.readPayload(int(n)); err != nil {
+	if err := r.readPayload(int(size)); err != nil {
 		return Frame{}, fmt.Errorf("read %v frame: %w", f.Type, tornError(err))
 	}
 	f.Payload = r.buf

@@ -11,6 +11,10 @@ import (
 // a guest takes it for gone.
 const HostSilence = 30 * time.Second
 
+// secondLook is how long a guest listens once more then. It may be the guest that
+// did not run, under a scheduler that stalled: what came meanwhile waits to be read.
+const secondLook = 2 * time.Second
+
 // Watch listens to the host from now on, and returns a channel that is closed
 // when the host has left: it closed the link, refused to go on, or was silent
 // for HostSilence. Err then says which. Call it at most once, after ReceiveSpec.
@@ -48,6 +52,9 @@ func (g *Guest) listen() {
 	wait := time.Duration(0) // until a beat has come
 	for {
 		f, err := g.read(wait)
+		if errors.Is(err, ErrSilent) {
+			f, err = g.read(min(wait, secondLook))
+		}
 		switch {
 		case errors.Is(err, io.EOF):
 			g.hostLeft(fmt.Errorf("it closed the link: %w", ErrTorn))

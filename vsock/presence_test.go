@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -147,5 +148,57 @@ func TestBeats(t *testing.T) {
 	})
 	if err != nil || !out.Done() || len(beats) != 3 {
 		t.Errorf("%+v, %v, %d beats", out, err, len(beats))
+	}
+}
+
+// script is a stream whose reads bring chunks, or a deadline that passed, one
+// after the other, and then nothing until it is closed.
+type script struct {
+	net.Conn
+	chunks [][]byte // nil: the deadline has passed
+	closed chan struct{}
+}
+
+func (s *script) SetReadDeadline(time.Time) error { return nil }
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.chunks) == 0 {
+		<-s.closed
+		return 0, io.EOF
+	}
+	if s.chunks[0] == nil {
+		s.chunks = s.chunks[1:]
+		return 0, os.ErrDeadlineExceeded
+	}
+	n := copy(p, s.chunks[0])
+	if s.chunks[0] = s.chunks[0][n:]; len(s.chunks[0]) == 0 {
+		s.chunks = s.chunks[1:]
+	}
+	return n, nil
+}
+
+// A guest that did not run itself for long finds what came meanwhile; silence
+// after that is the host's.
+func TestGuestDidNotRun(t *testing.T) {
+	beat := appendFrame(nil, TypeBeat, 0, nil)
+	for name, tt := range map[string]struct {
+		chunks [][]byte
+		want   error
+	}{
+		"a beat waited": {[][]byte{beat, nil, beat}, ErrTorn}, // it goes on, and notices the end
+		"silence":       {[][]byte{beat, nil, nil}, ErrSilent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{chunks: tt.chunks, closed: make(chan struct{})}
+			g := NewGuest(s)
+			lost := g.Watch()
+			if tt.want == ErrTorn {
+				close(s.closed)
+			}
+			<-lost
+			if err := g.Err(); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
 	}
 }
