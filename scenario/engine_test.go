@@ -316,7 +316,7 @@ func TestFailures(t *testing.T) {
 		"program fails":     {"{name: bad, ops: [{run_program: {path: PROGRAM, args: [-test.bogus]}}, {wait_program: {program: NAME, timeout: 20s}}]}", "program NAME: exit status 2", nil},
 		"program hangs":     {"{name: bad, ops: [{run_program: {path: PROGRAM, args: [-test.run=TestHang], env: [HANG=1]}}, {wait_program: {program: NAME, timeout: 50ms}}]}", "step bad: ops[1].wait_program: program NAME did not end within 50ms", nil},
 		"no such CPU":       {"{name: bad, cgroups: [{name: x, cpuset: 4000, groups: [{name: y, workers: 1, work: spin_wait}]}]}", "step bad: cgroup x: ", []string{"cpuset"}},
-		"no such node":      {"{name: bad, cgroups: [{name: x, cpuset.mems: 900, groups: [{name: y, workers: 1, work: spin_wait}]}]}", "cpuset.mems", []string{"cpuset"}},
+		"no such node":      {"{name: bad, cgroups: [{name: x, cpuset.mems: 60, groups: [{name: y, workers: 1, work: spin_wait}]}]}", "cpuset.mems", []string{"cpuset"}},
 		"too many tasks":    {"{name: bad, cgroups: [{name: x, pids.max: 1, groups: [{name: y, workers: 3, work: spin_wait}]}]}", "pids.max of the cgroup", []string{"pids"}},
 		"affinity outside":  {"{name: bad, cgroups: [{name: x, cpuset: 0, groups: [{name: y, workers: 1, work: spin_wait, affinity: 1}]}]}", "step bad: group y: ", []string{"cpuset"}},
 		"siblings of none":  {"{name: bad, cgroups: [{name: x, cpuset: 0, groups: [{name: y, workers: 2, work: spin_wait, affinity: smt_sibling_pair}]}]}", "step bad: group y: ", []string{"cpuset"}},
