@@ -2,8 +2,9 @@
 // one run, for each kernel named (a version in the cache, or a path):
 //
 //   - whole: a guest that runs a workload of one second and reports, less that
-//     second, against a static C program as /init that powers off at once, from
-//     the start of QEMU to its end;
+//     second, over virtio-serial and over virtio-vsock, against a static C
+//     program as /init that powers off at once, from the start of QEMU to its
+//     end; what vsock costs more is the kernel's modules for it, mostly;
 //   - start: the time from the kernel's "Run /init" to the first line of /init,
 //     for guestinit, a minimal Go program and the C program, as seen on the
 //     console with the kernel's messages on.
@@ -67,7 +68,7 @@ func bench(rounds int, init string, names []string) error {
 	}
 	fmt.Printf("boots, medians of %d rounds\n\n", rounds)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "kernel\twhole: guestinit ms\tC ms\tratio\tstart: guestinit ms\tGo ms\tratio\tC ms\t")
+	fmt.Fprintln(w, "kernel\twhole: serial ms\tvsock ms\tC ms\tratio serial\tratio vsock\tstart: guestinit ms\tGo ms\tratio\tC ms\t")
 	for _, name := range names {
 		m := &machine{dir: dir, rounds: rounds, init: init, spec: s}
 		if m.kernel, err = findKernel(name); err != nil {
@@ -117,14 +118,19 @@ func buildInits(dir string) (cInit, goInit string, err error) {
 
 // measure adds the row of one kernel.
 func (m *machine) measure(w *tabwriter.Writer, cInit, goInit string) error {
-	var whole, wholeC, start, startGo, startC []float64
+	var serial, vsock, wholeC, start, startGo, startC []float64
 	ctx := context.Background()
 	for range m.rounds {
-		d, err := m.guestinit(ctx)
-		if err != nil {
-			return err
+		for _, l := range []struct {
+			link string
+			to   *[]float64
+		}{{"serial", &serial}, {"vsock", &vsock}} {
+			d, err := m.guestinit(ctx, l.link)
+			if err != nil {
+				return fmt.Errorf("link %s: %w", l.link, err)
+			}
+			*l.to = append(*l.to, ms(d))
 		}
-		whole = append(whole, ms(d))
 		for _, c := range []struct {
 			init    string
 			verbose bool
@@ -141,15 +147,15 @@ func (m *machine) measure(w *tabwriter.Writer, cInit, goInit string) error {
 			}
 		}
 	}
-	a, b, c, d := median(whole), median(wholeC), median(start), median(startGo)
-	_, err := fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.2f\t%.1f\t%.1f\t%.2f\t%.1f\t\n", m.kernel.Release, a, b, a/b, c, d, c/d, median(startC))
+	a, v, b, c, d := median(serial), median(vsock), median(wholeC), median(start), median(startGo)
+	_, err := fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.1f\t%.1f\t%.2f\t%.1f\t\n", m.kernel.Release, a, v, b, a/b, v/b, c, d, c/d, median(startC))
 	return err
 }
 
 // guestinit runs the workload in a guest and returns the time of all of it
 // beside the workload's own second.
-func (m *machine) guestinit(ctx context.Context) (time.Duration, error) {
-	res, err := launch.Run(ctx, launch.Options{Spec: m.spec, Kernel: m.kernel.Dir, Init: m.init, Accel: "tcg"})
+func (m *machine) guestinit(ctx context.Context, link string) (time.Duration, error) {
+	res, err := launch.Run(ctx, launch.Options{Spec: m.spec, Kernel: m.kernel.Dir, Init: m.init, Accel: "tcg", Link: link})
 	if err != nil {
 		return 0, err
 	}
