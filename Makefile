@@ -4,6 +4,11 @@ GO      ?= go
 BIN     := bin/guestinit
 KERNELS := 6.1 6.12 7.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Inlining makes code faster and larger. What runs once a boot, or on the host
+# only, goes without: each MB of /init is 13 ms of boot under TCG.
+COLD    := github.com/goccy/... github.com/fxamacker/... github.com/u-root/... github.com/therootcompany/... \
+	github.com/pierrec/... encoding/json net regexp/... debug/... math/big crypto/... compress/... flag os/exec \
+	./kernel ./qemu ./launch ./initramfs ./spec/... ./check ./topology ./scenario ./guest/... ./program ./scx ./cmd/guestinit
 LDFLAGS := -s -w -X github.com/guestinit/guestinit/internal/firstline.Release=$(VERSION)
 
 # Workers run outside the Go runtime; cgo has no part in any of it.
@@ -33,7 +38,7 @@ test: deps check kernels ## all checks and tests, boots of all three kernels inc
 
 .PHONY: build
 build: go-version ## write the static binary to bin/guestinit
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/guestinit
+	$(GO) build -trimpath $(COLD:%='-gcflags=%=-l') -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/guestinit
 
 .PHONY: scx_fifo
 scx_fifo: go-version ## write the small sched_ext scheduler of the examples to bin/scx_fifo
