@@ -30,10 +30,10 @@ func TestPhasesAddUp(t *testing.T) {
 			h.Start()
 			waitRunning(t, h)
 			for _, epoch := range []uint32{1, BetweenPhases, 2} {
-				time.Sleep(300 * time.Millisecond)
+				waitProgress(t, h)
 				h.SetPhase(epoch)
 			}
-			time.Sleep(300 * time.Millisecond)
+			waitProgress(t, h)
 			for _, r := range collect(t, h) {
 				checkPhases(t, &r)
 			}
@@ -123,4 +123,20 @@ func TestRunEndsOnTime(t *testing.T) {
 	if run := dying.Timing().Run; run > 30*time.Second {
 		t.Errorf("Run went on for %v after the last worker's end", run)
 	}
+}
+
+// waitProgress waits until every worker has made a few passes more, and for the
+// 300 ms that a phase has at least.
+func waitProgress(t *testing.T, h *Handle) {
+	t.Helper()
+	time.Sleep(300 * time.Millisecond)
+	begin := h.SnapshotIterations()
+	await(t, "a phase", func() bool {
+		for i, n := range h.SnapshotIterations() {
+			if n < begin[i]+3 {
+				return false
+			}
+		}
+		return true
+	})
 }
