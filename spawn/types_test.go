@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,7 +61,7 @@ func TestEveryTypeReports(t *testing.T) {
 		t.Errorf("files are left in the temporary directory: %v", left)
 	}
 	if root, own, err := cgroup2(); err == nil {
-		left, _ := filepath.Glob(filepath.Join(root, own, "guestinit-work-*"))
+		left, _ := filepath.Glob(filepath.Join(root, own, fmt.Sprintf("guestinit-work-%d-*", os.Getpid())))
 		if len(left) > 0 {
 			t.Errorf("cgroups are left: %v", left)
 		}
