@@ -61,6 +61,19 @@ func List() ([]*Kernel, error) {
 	return out, nil
 }
 
+// Named returns the newest kernel in the cache of a version or release ("6.12"),
+// or the kernel at a path, which has a slash in it.
+func Named(name string) (*Kernel, error) {
+	if strings.Contains(name, "/") {
+		return Open(name, "")
+	}
+	k, err := cached(name)
+	if err == nil && k == nil {
+		err = fmt.Errorf("no kernel %s in the cache; try: guestinit kernel fetch %s", name, name)
+	}
+	return k, err
+}
+
 // cached returns the newest kernel in the cache that matches version.
 func cached(version string) (*Kernel, error) {
 	all, err := List()

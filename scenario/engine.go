@@ -37,9 +37,6 @@ type engine struct {
 // errDeadline ends a run that takes longer than its spec allows.
 var errDeadline = errors.New("the deadline has passed")
 
-// errGuard ends a run whose guard failed.
-var errGuard = errors.New("the scheduler failed")
-
 // runScenario runs a spec with the engine. An error is one of the sink; what goes
 // wrong in the run is in the result.
 func runScenario(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (Result, error) {
@@ -64,10 +61,10 @@ func runScenario(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (
 	}
 	stop := watch(sink, e.progress)
 	began := readCPUTime()
-	err = e.guarded(cancel)
+	err = e.play()
 	e.run.StealPct = stealPct(began, readCPUTime())
 	stop()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errGuard) {
+	if cause := context.Cause(ctx); cause != nil {
 		e.note("stopped early: %s", whyEarly(ctx))
 		if errors.Is(cause, errDeadline) {
 			e.fail("deadline: the run took longer than the %v that the spec allows", s.Deadline)
@@ -104,51 +101,6 @@ func (e *engine) elapsed() time.Duration {
 	return time.Since(e.opened)
 }
 
-// guarded plays the spec between the start and the stop of the guard.
-func (e *engine) guarded(cancel context.CancelCauseFunc) error {
-	g := e.sink.Guard
-	if g == nil {
-		return e.play()
-	}
-	if err := g.Start(e.ctx); err != nil {
-		e.guardFailed(err)
-		return nil
-	}
-	over := make(chan struct{})
-	go func() {
-		select {
-		case <-g.Done():
-			cancel(errGuard)
-		case <-over:
-		}
-	}()
-	err := e.play()
-	close(over)
-	if e.res.Class == "" {
-		e.checkGuard()
-	}
-	if stopErr := g.Stop(); stopErr != nil && e.res.Class == "" {
-		e.guardFailed(stopErr)
-	}
-	return err
-}
-
-// checkGuard asks the guard; false if it failed.
-func (e *engine) checkGuard() bool {
-	if e.sink.Guard == nil {
-		return true
-	}
-	if err := e.sink.Guard.Check(); err != nil && e.res.Class == "" {
-		e.guardFailed(err)
-	}
-	return e.res.Class == ""
-}
-
-func (e *engine) guardFailed(err error) {
-	e.res.Class = ClassScheduler
-	e.fail("%s: %v", ClassScheduler, err)
-}
-
 // play sets up the backdrop, plays all steps, and takes everything down, whatever
 // fails. The error is one of the sink.
 func (e *engine) play() (err error) {
@@ -166,7 +118,7 @@ func (e *engine) play() (err error) {
 		}
 	}
 	for i, hold := range e.spec.Holds() {
-		if e.ctx.Err() != nil || !e.checkGuard() {
+		if e.ctx.Err() != nil {
 			break
 		}
 		stepErr, err := e.step(i, hold)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/scx"
 	"github.com/guestinit/guestinit/spawn"
 	"github.com/guestinit/guestinit/spec"
 )
@@ -35,7 +36,7 @@ type played struct {
 }
 
 // play runs a spec and checks that it leaves nothing behind.
-func play(t *testing.T, ctx context.Context, text string, guard Guard) played {
+func play(t *testing.T, ctx context.Context, text string, g guard) played {
 	t.Helper()
 	s, err := Parse([]byte(text), t.Name())
 	if err != nil {
@@ -43,12 +44,16 @@ func play(t *testing.T, ctx context.Context, text string, guard Guard) played {
 	}
 	p := played{spec: s}
 	var mu sync.Mutex
-	p.Result, err = Run(ctx, s, report.Run{}, Sink{
+	sink := Sink{
 		Worker:   func(w *report.Worker) error { p.workers = append(p.workers, *w); return nil },
 		Event:    func(e Event) { p.events = append(p.events, e) },
 		Progress: func(time.Duration, []Progress) { mu.Lock(); defer mu.Unlock() },
-		Guard:    guard,
-	})
+	}
+	if g == nil {
+		p.Result, err = Run(ctx, s, report.Run{}, sink)
+	} else {
+		p.Result, err = runGuarded(ctx, g, s, report.Run{}, sink)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,64 +393,50 @@ func TestNoWorkerLeft(t *testing.T) {
 
 // fakeGuard fails where it is told to.
 type fakeGuard struct {
-	start, check, stop error
-	done               chan struct{}
-	stopped            int
+	start, stop error
+	done        chan struct{}
+	stopped     int
 }
 
 func (g *fakeGuard) Start(context.Context) error { return g.start }
 func (g *fakeGuard) Done() <-chan struct{}       { return g.done }
-func (g *fakeGuard) Check() error                { return g.check }
 func (g *fakeGuard) Stop() error                 { g.stopped++; return g.stop }
+func (g *fakeGuard) Report() *report.Scheduler   { return &report.Scheduler{Name: "fake"} }
 
-// TestGuard: the guard is in place around the workload, and its failure has a
-// class of its own.
+// TestGuard: the guard is in place around all steps, and its failure is the run's.
 func TestGuard(t *testing.T) {
 	const text = "version: 1\nduration: 200ms\nsteps: [{name: a, groups: [{name: x, workers: 1, work: spin_wait}]}, {name: b, groups: [{name: x, workers: 1, work: spin_wait}]}]\n"
 	gone := errors.New("ejected")
-	closed := make(chan struct{})
-	close(closed)
 	for name, tt := range map[string]struct {
 		guard   fakeGuard
 		workers int
 		stops   int
+		want    string // in the failures; "" for none
 	}{
-		"refused": {fakeGuard{start: gone}, 0, 0},
-		"at once": {fakeGuard{check: gone}, 0, 1},
-		"at end":  {fakeGuard{stop: gone}, 2, 1},
-		"works":   {fakeGuard{}, 2, 1},
+		"refused": {fakeGuard{start: &scx.Failure{Reason: "ejected"}}, 0, 0, "ejected"},
+		"at end":  {fakeGuard{stop: gone}, 2, 1, "ejected"},
+		"works":   {fakeGuard{}, 2, 1, ""},
 	} {
 		p := play(t, t.Context(), text, &tt.guard)
-		failed := tt.guard != fakeGuard{stopped: tt.guard.stopped}
-		if len(p.workers) != tt.workers || tt.guard.stopped != tt.stops || failed != (p.Class == ClassScheduler) {
-			t.Errorf("%s: %d workers, %d stops, class %q, failures %q", name, len(p.workers), tt.guard.stopped, p.Class, p.Failures)
+		said := strings.Join(p.Failures, "\n")
+		if len(p.workers) != tt.workers || tt.guard.stopped != tt.stops || (said != "") != (tt.want != "") || !strings.Contains(said, tt.want) {
+			t.Errorf("%s: %d workers, %d stops, failures %q", name, len(p.workers), tt.guard.stopped, p.Failures)
 		}
-		if failed && !slices.Contains(p.Failures, "scheduler: ejected") {
-			t.Errorf("%s: failures %q", name, p.Failures)
+		if s := p.Run.Scheduler; s == nil || s.Name != "fake" {
+			t.Errorf("%s: the report says %+v", name, s)
 		}
 	}
-	p := play(t, t.Context(), strings.Replace(text, "200ms", "1m", 1), &failsLater{fakeGuard: fakeGuard{done: make(chan struct{})}})
-	if p.Class != ClassScheduler || len(p.workers) != 1 {
-		t.Errorf("it fails in the first step: class %q, %d workers, %q", p.Class, len(p.workers), p.Failures)
+	late := &failsLater{fakeGuard{stop: gone, done: make(chan struct{})}}
+	p := play(t, t.Context(), strings.Replace(text, "200ms", "1m", 1), late)
+	if len(p.workers) != 1 || !slices.Contains(p.Failures, "ejected") {
+		t.Errorf("it fails in the first step: %d workers, %q", len(p.workers), p.Failures)
 	}
 }
 
 // failsLater fails 100 ms after its start.
-type failsLater struct {
-	fakeGuard
-	failed sync.Once
-}
+type failsLater struct{ fakeGuard }
 
 func (g *failsLater) Start(context.Context) error {
 	time.AfterFunc(100*time.Millisecond, func() { close(g.done) })
 	return nil
-}
-
-func (g *failsLater) Check() error {
-	select {
-	case <-g.done:
-		return errors.New("stalled")
-	default:
-		return nil
-	}
 }

@@ -25,7 +25,6 @@ type Sink struct {
 	Progress func(elapsed time.Duration, groups []Progress)
 	Worker   func(w *report.Worker) error
 	Event    func(Event)
-	Guard    Guard // nil for none
 	// Samples keeps and attaches the raw samples of every worker. They are
 	// there until Worker returns; report.Worker.CopySamples makes them last.
 	Samples bool
@@ -68,8 +67,7 @@ type Result struct {
 	Run      report.Run
 	Notes    []string
 	Failures []string
-	Workers  int    // handed to Sink.Worker
-	Class    string // of the failure where it is not one of workers or steps: ClassScheduler
+	Workers  int // handed to Sink.Worker
 }
 
 // Validate checks everything about a spec that can be checked without running
@@ -129,14 +127,14 @@ func Run(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (res Resu
 		}
 	}
 	if s.Scheduler != nil {
-		return runScheduled(ctx, s, run, sink)
+		return runGuarded(ctx, newScheduler(s.Scheduler), s, run, sink)
 	}
 	return runWorkload(ctx, s, run, sink)
 }
 
 // runWorkload runs groups the short way, and all else with the engine.
 func runWorkload(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (Result, error) {
-	if len(s.Steps) > 0 || len(s.Cgroups) > 0 || sink.Guard != nil || s.Elastic() {
+	if len(s.Steps) > 0 || len(s.Cgroups) > 0 || s.Elastic() {
 		return runScenario(ctx, s, run, sink)
 	}
 	return runGroups(ctx, s, run, sink)

@@ -9,14 +9,14 @@ import (
 	"github.com/guestinit/guestinit/spec"
 )
 
-// scheduler is the Guard of a spec's sched_ext scheduler.
+// scheduler is the guard of a spec's sched_ext scheduler.
 type scheduler struct {
 	opts    scx.Options
 	running *scx.Scheduler
 	report  report.Scheduler
 }
 
-var _ Guard = (*scheduler)(nil)
+var _ guard = (*scheduler)(nil)
 
 func newScheduler(s *spec.Scheduler) *scheduler {
 	return &scheduler{opts: scx.Options{Path: s.Path, Args: s.Args}}
@@ -39,53 +39,12 @@ func (g *scheduler) Start(ctx context.Context) (err error) {
 // Done is closed when the scheduler fails.
 func (g *scheduler) Done() <-chan struct{} { return g.running.Failed() }
 
-// Check says why the scheduler does not schedule any more.
-func (g *scheduler) Check() error { return g.running.Check() }
-
-// Stop ends the scheduler. The error is what Check says.
+// Stop ends the scheduler. The error says why it did not
+// schedule any more.
 func (g *scheduler) Stop() (err error) {
 	g.report, err = g.running.Stop()
 	return err
 }
 
-// errSchedulerFailed ends a run early. Why the scheduler failed is known later.
-var errSchedulerFailed = errors.New("the scheduler failed")
-
-// runScheduled runs the workload under the spec's scheduler. One that fails ends
-// the run, with what the workers measured until then; without one that was
-// enabled no worker is born.
-func runScheduled(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (Result, error) {
-	g := newScheduler(s.Scheduler)
-	err := g.Start(ctx)
-	run.Scheduler = &g.report
-	var f *scx.Failure
-	if errors.As(err, &f) {
-		if sink.Begin != nil {
-			err = sink.Begin(run)
-		} else {
-			err = nil
-		}
-		return Result{Run: run, Failures: []string{f.Error()}}, err
-	}
-	if err != nil {
-		return Result{}, err
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-g.Done():
-			cancel(errSchedulerFailed)
-		case <-ctx.Done():
-		}
-	}()
-	res, err := runWorkload(ctx, s, run, sink)
-	if stopErr := g.Stop(); stopErr != nil {
-		res.Failures = append([]string{stopErr.Error()}, res.Failures...)
-		if err != nil {
-			err = errors.Join(stopErr, err)
-		}
-	}
-	res.Run.Scheduler = &g.report
-	return res, err
-}
+// Report is what is known of the scheduler.
+func (g *scheduler) Report() *report.Scheduler { return &g.report }

@@ -71,7 +71,7 @@ func bench(rounds int, init string, names []string) error {
 	fmt.Fprintln(w, "kernel\twhole: serial ms\tvsock ms\tC ms\tratio serial\tratio vsock\tstart: guestinit ms\tGo ms\tratio\tC ms\t")
 	for _, name := range names {
 		m := &machine{dir: dir, rounds: rounds, init: init, spec: s}
-		if m.kernel, err = findKernel(name); err != nil {
+		if m.kernel, err = kernel.Named(name); err != nil {
 			return err
 		}
 		if err := m.measure(w, cInit, goInit); err != nil {
@@ -79,23 +79,6 @@ func bench(rounds int, init string, names []string) error {
 		}
 	}
 	return w.Flush()
-}
-
-// findKernel is the newest cached kernel of a version, or the kernel at a path.
-func findKernel(name string) (*kernel.Kernel, error) {
-	if strings.Contains(name, "/") {
-		return kernel.Open(name, "")
-	}
-	all, err := kernel.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range all {
-		if k.Release == name || strings.HasPrefix(k.Release, name+".") {
-			return k, nil
-		}
-	}
-	return nil, fmt.Errorf("no kernel %s in the cache; try: guestinit kernel fetch %s", name, name)
 }
 
 // buildInits compiles the two programs that guestinit is compared with.

@@ -53,7 +53,7 @@ func guestMain(crowd int) {
 func benchGuest(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), guestTimeout)
 	defer cancel()
-	k, err := findKernel(name)
+	k, err := kernel.Named(name)
 	if err != nil {
 		return err
 	}
@@ -120,21 +120,4 @@ func guestImage() (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// findKernel is the newest cached kernel of a version, or the kernel at a path.
-func findKernel(name string) (*kernel.Kernel, error) {
-	if strings.Contains(name, "/") {
-		return kernel.Open(name, "")
-	}
-	all, err := kernel.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range all {
-		if k.Release == name || strings.HasPrefix(k.Release, name+".") {
-			return k, nil
-		}
-	}
-	return nil, fmt.Errorf("no kernel %s in the cache; try: guestinit kernel fetch %s", name, name)
 }

@@ -18,7 +18,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -61,7 +60,7 @@ func bench(boots int, names []string, daemon string) error {
 		return errors.New("name kernels: versions in the cache (6.12) or paths")
 	}
 	for _, name := range names {
-		k, err := findKernel(name)
+		k, err := kernel.Named(name)
 		if err != nil {
 			return err
 		}
@@ -254,21 +253,4 @@ func show(out io.Writer, boots int, k *kernel.Kernel, ways []string, all map[str
 		fmt.Fprintln(w, "\t")
 	}
 	return w.Flush()
-}
-
-// findKernel is the newest cached kernel of a version, or the kernel at a path.
-func findKernel(name string) (*kernel.Kernel, error) {
-	if strings.Contains(name, "/") {
-		return kernel.Open(name, "")
-	}
-	list, err := kernel.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range list {
-		if k.Release == name || strings.HasPrefix(k.Release, name+".") {
-			return k, nil
-		}
-	}
-	return nil, fmt.Errorf("no kernel %s in the cache; try: guestinit kernel fetch %s", name, name)
 }
