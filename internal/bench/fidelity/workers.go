@@ -37,6 +37,11 @@ func (b *bench) run(g spec.Group) (reports []report.Worker, err error) {
 			return nil, fmt.Errorf("%w: worker %d of %s: %v", errNotHere, r.Index, r.WorkType, r.SoftErrors)
 		}
 		h.AttachSamples(i, r)
+		for _, l := range []*report.Latency{r.WakeLatency, r.IterationCost, r.TimerLatency} {
+			if l != nil {
+				l.Samples = slices.Clone(l.Samples) // the handle's memory goes with it
+			}
+		}
 	}
 	return reports, nil
 }
