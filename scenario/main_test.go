@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/guesttest"
 )
 
 func TestMain(m *testing.M) {
@@ -15,50 +17,15 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if os.Getpid() == 1 {
-		guestMain(m.Run)
+		guesttest.Init("scenario tests", nil, m.Run) // the engine enables controllers
 	}
 	os.Exit(m.Run())
 }
 
-// guestMain is the test binary as /init of a guest.
-func guestMain(run func() int) {
-	code := 1
-	if err := setUpGuest(); err != nil {
-		fmt.Println("scenario tests: set up the guest:", err)
-	} else {
-		code = run()
-	}
-	fmt.Printf("scenario tests: exit %d\n", code)
-	unix.Sync()
-	err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	fmt.Println("scenario tests: power off:", err)
-	select {}
-}
-
-// setUpGuest mounts what PID 1 mounts. It leaves the controllers to the engine.
-func setUpGuest() error {
-	for _, m := range []struct{ fstype, target string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/dev/shm"}, {"tmpfs", "/tmp"}, {"cgroup2", "/sys/fs/cgroup"},
-	} {
-		if err := os.MkdirAll(m.target, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(m.fstype, m.target, m.fstype, 0, ""); err != nil && err != unix.EBUSY {
-			return fmt.Errorf("mount %s on %s: %w", m.fstype, m.target, err)
-		}
-	}
-	return nil
-}
-
-// unable skips a test that this machine cannot run. The guest can run all: there
-// it is a failure.
+// unable skips a test that this machine cannot run.
 func unable(t *testing.T, format string, args ...any) {
 	t.Helper()
-	text := fmt.Sprintf(format, args...) + "; TestScenarioInGuest of e2e runs it for certain"
-	if os.Getpid() == 1 {
-		t.Fatal("skipped in the guest: " + text)
-	}
-	t.Skip(text)
+	guesttest.Unable(t, "TestScenarioInGuest", format, args...)
 }
 
 // controllers skips a test where cgroups cannot be made or lack controllers.

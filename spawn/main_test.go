@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/guestinit/guestinit/internal/guesttest"
 )
 
 // helperEnv makes the test binary play a helper process instead of running the
@@ -23,7 +25,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if os.Getpid() == 1 {
-		guestMain(func() int { return runTests(m) })
+		guesttest.Init("spawn tests", enableControllers, func() int { return runTests(m) })
 	}
 	os.Exit(runTests(m))
 }

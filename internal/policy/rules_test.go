@@ -91,6 +91,7 @@ var mayImport = map[string][]string{
 	"qemu":               {},
 	"guest/cmdline":      {"spec"},
 	"internal/firstline": {},
+	"internal/guesttest": {},
 	"guest":              {"check", "guest/cmdline", "internal/firstline", "report", "spec", "vsock"},
 	"launch":             {"check", "guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock", "vsock/vhostuser"},
 }
