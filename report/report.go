@@ -144,7 +144,7 @@ type Worker struct {
 	TimerLatency  *Latency           `json:"timer_latency_ns,omitempty"`
 	SoftErrors    map[string]string  `json:"soft_errors,omitempty"` // set-up step → errno text, for steps that failed and did not stop the worker
 	Settings      map[string]Setting `json:"settings,omitempty"`    // policy, nice, affinity, mem_policy, comm, cgroup, uid, gid
-	Phases        []PhaseSlice       `json:"phases,omitempty"`      // one per phase that the worker saw, in order
+	Phases        []PhaseSlice       `json:"phases,omitempty"`      // one per phase that began while the worker lived, in order
 
 	Stdout *Output `json:"stdout,omitempty"` // of work type exec: what the program wrote
 	Stderr *Output `json:"stderr,omitempty"`
@@ -169,7 +169,8 @@ const (
 )
 
 // PhaseSlice is what a worker measured in one phase of a run. Its fields mean
-// what those of Worker mean.
+// what those of Worker mean; all but its wall time are 0 for a worker that did
+// not run in the phase.
 type PhaseSlice struct {
 	Epoch        uint32            `json:"epoch"` // 0 before the first step, k+1 in step k, 2^32-1 between steps
 	WallNs       uint64            `json:"wall_ns"`

@@ -132,8 +132,8 @@ func (e *engine) setPhase(epoch uint32) {
 	}
 }
 
-// What settle waits for at most, and how often it looks. A worker that blocks
-// longer has its time until then in the phase before.
+// What settle waits for at most, and how often it looks. Of a worker that is kept
+// from looking for longer, one pass may count for the phase before.
 const (
 	settleLimit = 250 * time.Millisecond
 	settleLook  = time.Millisecond

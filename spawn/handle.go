@@ -235,13 +235,26 @@ func (h *Handle) Timing() Timing {
 	return t
 }
 
-// SetPhase tells all workers that a phase begins: each closes the slice of the
-// phase before when it next ends a pass. The epoch is 0 from the start, k+1 in
-// step k, BetweenPhases between steps. It does nothing for a workload whose
-// Phases is 0.
+// SetPhase tells all workers that a phase begins. Each notices when it next ends
+// a pass or a wait, and its slice of the phase before ends now all the same: a
+// worker has a slice of every phase that began while it ran, and one of 0 units
+// for a phase in which it did nothing. The epoch is 0 from the start, k+1 in step
+// k, BetweenPhases between steps; before Start it names the first phase. Phases
+// beyond the workload's number of them belong to the last one.
 func (h *Handle) SetPhase(epoch uint32) {
-	if h.arena != nil && !h.closed {
-		atomic.StoreUint32(&h.arena.shared.Epoch, epoch)
+	if h.arena == nil || h.closed || h.collected || h.arena.turns == 0 {
+		return
+	}
+	shared := h.arena.shared
+	turn := shared.Turn
+	switch {
+	case shared.MarkAt(turn).Epoch == epoch:
+		return
+	case h.openedNs == 0:
+		shared.MarkAt(turn).Epoch = epoch
+	case int(turn)+1 < h.arena.turns:
+		*shared.MarkAt(turn + 1) = worker.Mark{AtNs: monotonic(), Epoch: epoch}
+		atomic.StoreUint32(&shared.Turn, turn+1)
 	}
 }
 

@@ -2,8 +2,11 @@ package spawn
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/spec"
@@ -69,6 +72,90 @@ func checkPhases(t *testing.T, r *report.Worker) {
 	}
 	if r.WakeLatency != nil && wakes != r.WakeLatency.Count || r.TimerLatency != nil && timers != r.TimerLatency.Count {
 		t.Errorf("%s: %d wake-ups and %d timers in the slices", r.WorkType, wakes, timers)
+	}
+}
+
+// TestPhasesWithoutWork holds up workers over whole phases, in every way that they
+// can be: stopped in a pass, blocked in a wait for one that is stopped, stopped
+// before their loops, killed. Each has a slice of every phase, with work in none
+// where it did nothing, and the slices still add up (S10).
+func TestPhasesWithoutWork(t *testing.T) {
+	h, err := Spawn(Workload{Groups: []spec.Group{group(2, "pipe_io"), group(2, "futex_ping_pong"), group(1, "spin_wait"), group(1, "spin_wait")}, Phases: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	pids := h.WorkerPIDs()
+	held := []int{0, 2, 4, 5} // worker 5 before its loop
+	unix.Kill(pids[5], unix.SIGSTOP)
+	waitState(t, pids[5], "T")
+	h.Start()
+	waitFor(t, "the workers' passes", func() bool {
+		n := h.SnapshotIterations()
+		return min(n[0], n[1], n[2], n[3], n[4]) > 0
+	})
+	for _, i := range held {
+		unix.Kill(pids[i], unix.SIGSTOP)
+		waitState(t, pids[i], "T")
+	}
+	waitState(t, pids[1], "S") // what their partners sent is used up: they wait for good
+	waitState(t, pids[3], "S")
+	for _, epoch := range []uint32{1, BetweenPhases, 2} {
+		h.SetPhase(epoch)
+	}
+	unix.Kill(pids[4], unix.SIGKILL)
+	for _, i := range held {
+		unix.Kill(pids[i], unix.SIGCONT)
+	}
+	begin := h.SnapshotIterations()
+	await(t, "the last phase", func() bool {
+		n := h.SnapshotIterations()
+		return min(n[0]-begin[0], n[1]-begin[1], n[2]-begin[2], n[3]-begin[3], n[5]) > 3
+	})
+	for i, r := range collect(t, h) {
+		if r.Completed != (i != 4) {
+			t.Errorf("worker %d: completed %v, %+v", i, r.Completed, r.ExitInfo)
+		}
+		checkIdlePhases(t, i, &r)
+	}
+}
+
+// checkIdlePhases checks slices of workers that worked before phase 1, but for
+// worker 5, and in phase 2, but for worker 4, and not between.
+func checkIdlePhases(t *testing.T, i int, r *report.Worker) {
+	t.Helper()
+	var epochs []uint32
+	var worked []bool
+	var units, wall uint64
+	for _, p := range r.Phases {
+		epochs, worked = append(epochs, p.Epoch), append(worked, p.WorkUnits > 0 || p.Iterations > 0)
+		units, wall = units+p.WorkUnits, wall+p.WallNs
+	}
+	if want := []uint32{0, 1, BetweenPhases, 2}; !slices.Equal(epochs, want) {
+		t.Fatalf("worker %d (%s) has slices of %v, want %v", i, r.WorkType, epochs, want)
+	}
+	if want := []bool{i != 5, false, false, i != 4}; !slices.Equal(worked, want) {
+		t.Errorf("worker %d (%s) worked in %v, want %v", i, r.WorkType, worked, want)
+	}
+	if units != r.WorkUnits || wall != r.WallNs {
+		t.Errorf("worker %d (%s): slices of %d units, %d ns; it has %d, %d", i, r.WorkType, units, wall, r.WorkUnits, r.WallNs)
+	}
+	for k, p := range r.Phases {
+		if alive := i < 4; alive && p.WallNs == 0 || p.CPUNs > p.WallNs+uint64(time.Minute) || p.Schedstat.CPUNs > uint64(time.Hour) {
+			t.Errorf("worker %d (%s): slice %d is %+v", i, r.WorkType, k, p)
+		}
+	}
+}
+
+// waitState waits until a process has been in a state for a while.
+func waitState(t *testing.T, pid int, want string) {
+	t.Helper()
+	for end, seen := time.Now().Add(time.Minute), 0; seen < 10; time.Sleep(2 * time.Millisecond) {
+		if state, _ := procState(pid); state == want {
+			seen++
+		} else if seen = 0; time.Now().After(end) {
+			t.Fatalf("process %d is in state %s, want %s", pid, state, want)
+		}
 	}
 }
 

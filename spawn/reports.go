@@ -41,6 +41,7 @@ func (h *Handle) report(i int) report.Worker {
 	r.WakeLatency = latency(s.Wake)
 	r.IterationCost = latency(s.Cost)
 	r.TimerLatency = latency(s.Timer)
+	h.endPhases(s)
 	r.Phases = phases(s)
 	if m.proc >= 0 && h.procs[m.proc].program != nil {
 		h.procs[m.proc].program.outputs(&r)
@@ -48,7 +49,30 @@ func (h *Handle) report(i int) report.Worker {
 	return r
 }
 
-// phases copies the slices of the phases that the worker closed.
+// endPhases closes the slices that a worker left open which died in its loop: the
+// current one with what it had counted, and those of later phases with nothing.
+// Nobody can see into programs, which have no slices.
+func (h *Handle) endPhases(s *worker.Slab) {
+	turn := h.arena.shared.Turn
+	if s.Program != 0 {
+		s.PhaseCount = 0
+		return
+	}
+	if s.PhaseRoom == 0 || s.PhaseCount > turn {
+		return
+	}
+	p := s.PhaseAt(s.PhaseCount)
+	p.EndNs = max(s.EndNs, p.StartNs)
+	p.WorkUnits, p.Iterations, p.Migrations = p.WorkUnits+s.WorkUnits, p.Iterations+s.Iterations, p.Migrations+s.Migrations
+	p.CPUNs, p.RunCPUNs, p.RunDelayNs, p.RunCount, p.Migrated = 0, 0, 0, 0, 0 // not known
+	for s.PhaseCount++; s.PhaseCount <= turn; s.PhaseCount++ {
+		end := s.PhaseAt(s.PhaseCount - 1).EndNs
+		p := s.PhaseAt(s.PhaseCount)
+		p.Epoch, p.StartNs, p.EndNs = h.arena.shared.MarkAt(s.PhaseCount).Epoch, end, end
+	}
+}
+
+// phases copies the slices of a worker's phases.
 func phases(s *worker.Slab) []report.PhaseSlice {
 	var slices []report.PhaseSlice
 	for i := range min(s.PhaseCount, s.PhaseRoom) {

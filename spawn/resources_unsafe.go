@@ -22,11 +22,13 @@ const (
 )
 
 // arena is the shared memory of one handle: the Shared block, a Container block
-// for each group, then group by group the slabs and the regions.
+// for each group, the marks of phases, then group by group the slabs and the
+// regions.
 type arena struct {
 	mem    []byte
 	shared *worker.Shared
 	slabs  []*worker.Slab
+	turns  int   // marks of phases, 0 for a workload without phases
 	pipes  []int // every descriptor made for the workers, for closing
 	supplies
 }
@@ -35,10 +37,15 @@ type arena struct {
 // their pipes. Nothing is left behind when it fails.
 func newArena(plans []groupPlan, samples, phases int) (a *arena, err error) {
 	layouts := make([]slabLayout, len(plans))
-	head := roundUp(pageSize+uintptr(len(plans))*containerStride, pageSize)
+	turns := 0
+	if phases > 0 {
+		turns = phases + 1 // the time before the first phase is one too
+	}
+	marks := pageSize + uintptr(len(plans))*containerStride
+	head := roundUp(marks+uintptr(turns)*worker.MarkSize, pageSize)
 	size := head
 	for i := range plans {
-		layouts[i] = layoutOf(plans[i].work.Type, samples, phases)
+		layouts[i] = layoutOf(plans[i].work.Type, samples, turns)
 		size += layouts[i].size*uintptr(plans[i].group.Workers) + regionBytes(&plans[i])
 	}
 	mem, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE,
@@ -46,7 +53,8 @@ func newArena(plans []groupPlan, samples, phases int) (a *arena, err error) {
 	if err != nil {
 		return nil, explainMmap(size, err)
 	}
-	a = &arena{mem: mem, shared: (*worker.Shared)(unsafe.Pointer(&mem[0]))}
+	a = &arena{mem: mem, shared: (*worker.Shared)(unsafe.Pointer(&mem[0])), turns: turns}
+	a.shared.Marks = bare.Address(mem) + marks
 	made := a
 	defer func() {
 		if err != nil {
@@ -83,7 +91,7 @@ type slabLayout struct {
 	phaseWake, phaseTimer uintptr // from the begin of a slice
 }
 
-func layoutOf(t *worker.Type, samples, phases int) slabLayout {
+func layoutOf(t *worker.Type, samples, turns int) slabLayout {
 	l := slabLayout{size: roundUp(worker.SlabSize, pageSize)}
 	place := func(size *uintptr, promised bool, samples int) (at uintptr) {
 		if promised {
@@ -93,11 +101,11 @@ func layoutOf(t *worker.Type, samples, phases int) slabLayout {
 		return at
 	}
 	l.wake, l.cost, l.timer = place(&l.size, t.Wake, samples), place(&l.size, t.Cost, samples), place(&l.size, t.Timer, samples)
-	if phases > 0 {
+	if turns > 0 {
 		l.phaseStride = roundUp(worker.PhaseSize, pageSize)
 		l.phaseWake = place(&l.phaseStride, t.Wake, worker.PhaseSamples)
 		l.phaseTimer = place(&l.phaseStride, t.Timer, worker.PhaseSamples)
-		l.phases, l.room = l.size, phases+1 // the time before the first phase is one too
+		l.phases, l.room = l.size, turns
 		l.size += uintptr(l.room) * l.phaseStride
 	}
 	return l

@@ -33,14 +33,13 @@ func (h *Handle) InPhase() bool {
 	if h.arena == nil || h.closed {
 		return true
 	}
-	epoch := atomic.LoadUint32(&h.arena.shared.Epoch)
+	turn := h.arena.shared.Turn
 	for i := range h.members {
 		s := h.members[i].slab
 		if state(s) != worker.StateRunning || s.PhaseRoom == 0 || !h.lives(&h.members[i]) {
 			continue
 		}
-		n := atomic.LoadUint32(&s.PhaseCount)
-		if n+1 < s.PhaseRoom && s.PhaseAt(n).Epoch != epoch {
+		if atomic.LoadUint32(&s.PhaseCount) < turn {
 			return false
 		}
 	}

@@ -31,6 +31,7 @@ func bursty(s *Slab) {
 		for end := now + burst; now < end && !s.Stopped(); now = bare.Now() {
 			s.spin(spinUnits)
 			s.checkpoint(bare.Now())
+			s.lookAtPhase()
 		}
 		if s.Stopped() {
 			break
@@ -77,7 +78,9 @@ func (s *Slab) sleepUntil(deadline int64) bool {
 		if until >= deadline {
 			until, whole = deadline, true
 		}
-		switch errno := bare.SleepUntil(until); {
+		errno := bare.SleepUntil(until)
+		s.lookAtPhase()
+		switch {
 		case errno == 0 && whole:
 			return true
 		case errno != 0 && errno != unix.EINTR:

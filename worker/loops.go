@@ -22,6 +22,7 @@ func (s *Slab) work(n uint64) {
 	for n > spinUnits && !s.Stopped() {
 		s.spin(spinUnits)
 		s.checkpoint(bare.Now())
+		s.lookAtPhase()
 		n -= spinUnits
 	}
 	if !s.Stopped() {
@@ -36,6 +37,7 @@ func (s *Slab) busyFor(ns int64, unit uint64) {
 		s.spin(unit)
 		now = bare.Now()
 		s.checkpoint(now)
+		s.lookAtPhase()
 	}
 }
 
@@ -49,7 +51,9 @@ func (s *Slab) rested() { s.gapFrom = bare.Now() }
 func (s *Slab) yield() {
 	start := bare.Now()
 	bare.Yield()
-	record(s.Wake, s.Reservoir, bare.Now()-start)
+	now := bare.Now()
+	s.lookAtPhase()
+	record(s.Wake, s.Reservoir, now-start)
 }
 
 // awaitChange waits until the word is no longer was. It returns false when the
@@ -71,6 +75,7 @@ func (s *Slab) await(word *uint32, was uint32) {
 	} else {
 		bare.FutexWait(word, was, pollNs)
 	}
+	s.lookAtPhase()
 }
 
 // beginWaits has a signal end every wait of a forked worker after pollNs, so that

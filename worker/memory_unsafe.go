@@ -167,6 +167,7 @@ func (s *Slab) computeReceiver(generation *uint32) {
 				break
 			}
 			bare.FutexWait(generation, was, pollNs)
+			s.lookAtPhase()
 		}
 		if s.Stopped() {
 			break

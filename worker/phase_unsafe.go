@@ -42,26 +42,71 @@ func (s *Slab) PhaseAt(i uint32) *Phase {
 	return (*Phase)(bare.Pointer(s.Phases + uintptr(i)*s.PhaseStride))
 }
 
-// seePhase looks whether the phase epoch has changed, and closes the books of the
-// phase that ended. Slices beyond the room for them are lost; the last slice
-// then holds all the rest.
-func (s *Slab) seePhase() {
-	epoch := atomic.LoadUint32(&SharedAt(s.Shared).Epoch)
-	if epoch == s.PhaseAt(s.PhaseCount).Epoch || s.PhaseCount+1 >= s.PhaseRoom {
-		return
-	}
-	now := bare.Now()
-	s.checkpoint(now)
-	s.endPhase(now)
-	s.PhaseCount++
-	s.beginPhase(epoch, now)
+// Mark is when a phase began, and its epoch. The spawner writes one for each turn
+// before it counts the turn.
+type Mark struct {
+	_     structs.HostLayout
+	AtNs  int64 // CLOCK_MONOTONIC
+	Epoch uint32
+	_     uint32
 }
 
-// beginPhase opens the current slice: what only counts up stands there negated,
-// until endPhase adds where it came to.
-func (s *Slab) beginPhase(epoch uint32, now int64) {
-	p := s.PhaseAt(s.PhaseCount)
-	p.Epoch, p.StartNs = epoch, now
+// MarkSize is the size of a Mark in bytes.
+const MarkSize = unsafe.Sizeof(Mark{})
+
+// MarkAt is the mark of a turn, below the number of slices there is room for.
+func (h *Shared) MarkAt(turn uint32) *Mark {
+	return (*Mark)(bare.Pointer(h.Marks + uintptr(turn)*MarkSize))
+}
+
+// lookAtPhase notices a change of phase, if the run has phases. It is called
+// where work ends and in every wait, so that what follows counts for its phase.
+func (s *Slab) lookAtPhase() {
+	if s.PhaseRoom != 0 {
+		s.seePhase()
+	}
+}
+
+// seePhase closes the books of the phases that have ended, each at its own end,
+// however late the worker comes to look: it has a slice of every phase, and one
+// without work for a phase in which it did not run.
+func (s *Slab) seePhase() {
+	shared := SharedAt(s.Shared)
+	turn := atomic.LoadUint32(&shared.Turn)
+	if turn <= s.PhaseCount {
+		return
+	}
+	from := s.gapFrom
+	s.checkpoint(bare.Now())
+	if from == blocked {
+		s.gapFrom = blocked
+	}
+	end := max(shared.MarkAt(s.PhaseCount+1).AtNs, s.PhaseAt(s.PhaseCount).StartNs)
+	s.endPhase(end)
+	atomic.AddUint32(&s.PhaseCount, 1)
+	s.beginPhase(turn, end)
+}
+
+// skipPhases leaves slices without work of the phases from the current one to
+// before turn, and returns the end of the last.
+func (s *Slab) skipPhases(turn uint32, now int64) int64 {
+	shared := SharedAt(s.Shared)
+	for s.PhaseCount < turn {
+		p := s.PhaseAt(s.PhaseCount)
+		p.Epoch, p.StartNs = shared.MarkAt(s.PhaseCount).Epoch, now
+		now = max(now, shared.MarkAt(s.PhaseCount+1).AtNs)
+		p.EndNs = now
+		atomic.AddUint32(&s.PhaseCount, 1)
+	}
+	return now
+}
+
+// beginPhase opens the slice of a turn, at a time: what only counts up stands
+// there negated, until endPhase adds where it came to.
+func (s *Slab) beginPhase(turn uint32, now int64) {
+	now = s.skipPhases(turn, now)
+	p := s.PhaseAt(turn)
+	p.Epoch, p.StartNs = SharedAt(s.Shared).MarkAt(turn).Epoch, now
 	p.CPUNs = -bare.ThreadCPU()
 	p.WorkUnits, p.Iterations, p.Migrations = -s.WorkUnits, -s.Iterations, -s.Migrations
 	if bare.ReadSchedstat(&p.RunCPUNs, &p.RunDelayNs, &p.RunCount) == 0 {
@@ -82,7 +127,7 @@ func (s *Slab) beginPhase(epoch uint32, now int64) {
 	}
 }
 
-// endPhase closes the current slice.
+// endPhase closes the current slice, at a time.
 func (s *Slab) endPhase(now int64) {
 	p := s.PhaseAt(s.PhaseCount)
 	p.CPUNs += bare.ThreadCPU()

@@ -45,6 +45,7 @@ func (s *Slab) awaitByte() bool {
 				return false
 			}
 			if !ready {
+				s.lookAtPhase()
 				continue
 			}
 		}
@@ -52,6 +53,7 @@ func (s *Slab) awaitByte() bool {
 		if errno != unix.EINTR {
 			return errno == 0 && n == 1
 		}
+		s.lookAtPhase()
 	}
 	return true
 }

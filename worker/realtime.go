@@ -114,6 +114,7 @@ func (s *Slab) lockPlain(lock *uint32) bool {
 	start := s.blocks()
 	for !s.Stopped() {
 		bare.FutexWait(lock, 1, pollNs)
+		s.lookAtPhase()
 		if atomic.CompareAndSwapUint32(lock, 0, 1) {
 			s.woke(start, bare.Now())
 			return true
@@ -135,6 +136,7 @@ func (s *Slab) lockPI(lock *uint32) bool {
 			s.woke(start, bare.Now())
 			return true
 		case unix.ETIMEDOUT, unix.EINTR, unix.EAGAIN:
+			s.lookAtPhase()
 		default:
 			s.soft(errno)
 			return false

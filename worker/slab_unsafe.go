@@ -219,11 +219,13 @@ type Shared struct {
 	_          [60]byte
 	ReadyCount uint32 // workers that reached StateRunning; a futex
 	_          [60]byte
-	Epoch      uint32 // phase epoch
+	Turn       uint32 // changes of phase since the gate opened
 	NUMANodes  uint32 // online nodes
 	SlackNs    uint64 // timer slack of the spawner's process, which workers get; 0: they keep theirs
 	PidFD      int32  // of the process that was cloned last; the kernel writes it
-	_          [44]byte
+	_          uint32
+	Marks      uintptr // *Mark of the phase at turn 0, the others behind it
+	_          [32]byte
 }
 
 // SlabAt is the slab at an address.

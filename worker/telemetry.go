@@ -26,9 +26,7 @@ func (s *Slab) spin(n uint64) {
 // pass ends one pass of the work loop.
 func (s *Slab) pass() {
 	s.Iterations++
-	if s.PhaseRoom != 0 {
-		s.seePhase()
-	}
+	s.lookAtPhase()
 	if s.WorkUnits-s.lastCheck >= checkpointUnits || s.Iterations%checkpointPasses == 0 {
 		s.checkpoint(bare.Now())
 	}
@@ -97,6 +95,7 @@ func (s *Slab) onCPU(cpu int32) {
 // woke records a wake-up from a blocking call that began at start, and begins
 // a new gap.
 func (s *Slab) woke(start, now int64) {
+	s.lookAtPhase()
 	record(s.Wake, s.Reservoir, now-start)
 	s.gapFrom = now
 }
@@ -130,7 +129,7 @@ func (s *Slab) begin() {
 	now := bare.Now()
 	s.StartNs, s.EndNs, s.gapFrom = now, now, now
 	if s.PhaseRoom != 0 {
-		s.beginPhase(atomic.LoadUint32(&shared.Epoch), now)
+		s.beginPhase(atomic.LoadUint32(&shared.Turn), now)
 	}
 	atomic.StoreUint32(&s.State, StateRunning)
 	addTo(&shared.ReadyCount, 1)
@@ -140,6 +139,7 @@ func (s *Slab) begin() {
 func (s *Slab) end() {
 	s.checkpoint(bare.Now())
 	if s.PhaseRoom != 0 {
+		s.seePhase()
 		s.endPhase(s.EndNs)
 		s.PhaseCount++
 	}
