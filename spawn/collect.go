@@ -118,6 +118,7 @@ func (h *Handle) collect() {
 	h.collected = true
 	h.await(&h.arena.shared.ReadyCount, worker.StateRunning, readyTimeout)
 	h.stoppedNs = monotonic()
+	h.expectEnds()
 	for i := range h.members {
 		atomic.StoreUint32(&h.members[i].slab.Stop, 1)
 	}
@@ -183,7 +184,7 @@ func (h *Handle) joinThreads(deadline time.Time) bool {
 			if left <= 0 {
 				return false
 			}
-			futexWaitFor(live, tid, left)
+			futexWaitFor(live, tid, h.rescue(left))
 		}
 	}
 	return true
@@ -237,7 +238,7 @@ func (h *Handle) reapAll(deadline time.Time) bool {
 			if wait <= 0 {
 				return false
 			}
-			left -= h.reapReady(wait)
+			left -= h.reapReady(h.rescue(wait))
 		}
 	}
 }

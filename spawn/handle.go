@@ -48,6 +48,9 @@ type Handle struct {
 	cancelled bool // Run was told to stop early
 	outranked bool // the keeper was put before workers of priority 99
 	spawner   string
+
+	rescueNs int64 // CLOCK_MONOTONIC of the next round of rescue, 0 while none is due
+	rescued  int   // tasks that rescue raised
 }
 
 // member is one worker as the spawner sees it.
@@ -288,6 +291,7 @@ func (h *Handle) Close() error {
 	if !h.collected {
 		h.keeper.do(func() {
 			h.Kill()
+			h.expectEnds()
 			grace := time.Duration(0)
 			if h.stacks != nil { // a thread that is ended by force could leave a descriptor open
 				h.open()

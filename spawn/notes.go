@@ -36,6 +36,9 @@ func (h *Handle) Notes() []string {
 			notes = append(notes, p.label()+": "+line)
 		}
 	}
+	if line := h.rescueNote(); line != "" {
+		notes = append(notes, line)
+	}
 	return notes
 }
 
