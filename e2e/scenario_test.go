@@ -31,5 +31,5 @@ func scenarioInGuest(t *testing.T, line string) {
 	for _, name := range examples {
 		files = append(files, initramfs.File{Src: name, Dst: "/examples/" + filepath.Base(name)})
 	}
-	testsInGuest(t, line, "scenario", files)
+	testsInGuest(t, guestTests{line: line, pkg: "scenario", files: files})
 }

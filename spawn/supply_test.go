@@ -200,6 +200,7 @@ func TestSignalIsGivenBack(t *testing.T) {
 func TestVectorNote(t *testing.T) {
 	for _, c := range []struct{ width, want string }{
 		{"scalar", "width scalar ran 64 bits"}, {"vec128", "width vec128 ran 128 bits"}, {"amx", "width amx is not to be had here, ran "},
+		{"vec256", "width vec256 "}, {"vec512", "width vec512 "}, {"widest", "width widest ran "}, // by the CPU; TestWidthsInGuest knows it
 	} {
 		h := start(t, group(1, "alu_hot", "width", c.width))
 		waitPasses(t, h)
@@ -207,6 +208,7 @@ func TestVectorNote(t *testing.T) {
 		if notes := h.Notes(); len(notes) != 1 || !strings.HasPrefix(notes[0], "alu_hot: "+c.want) {
 			t.Errorf("%s: the notes are %q", c.width, notes)
 		}
+		t.Log(h.Notes())
 	}
 }
 

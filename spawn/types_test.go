@@ -121,6 +121,7 @@ const (
 // bound, and stops it again if it took longer.
 func checkStop(t *testing.T, mode string, g spec.Group, took time.Duration) {
 	t.Helper()
+	t.Logf("stopping took %v", took)
 	for try := 1; took > stopBound && try < stopTries; try++ {
 		t.Logf("stopping took %v, try %d", took, try)
 		h := startMode(t, mode, g)
