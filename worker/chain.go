@@ -69,6 +69,7 @@ func (s *Slab) pipeChain() {
 func (s *Slab) hop() {
 	if s.Params[2] == 0 {
 		s.WorkUnits++
+		return
 	}
 	s.busyFor(int64(s.Params[2]), smallSpin)
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -60,53 +61,63 @@ func (b *bench) main(names []string) (err error) {
 		fmt.Println("each tool beside itself, in guestinit's column too")
 	}
 	fmt.Printf("%s\n%d rounds of %v a side, pinned to CPU %d of %d, load %s\n\n", versions(), b.rounds, b.span, b.cpu, runtime.NumCPU(), load())
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "comparison\tfigure\tguestinit\ttool\tratio\trounds' ratios\ttarget\t")
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, tableHead)
 	var missed []string
+	begin := time.Now()
 	for i := range all {
 		if len(names) > 0 && !slices.Contains(names, all[i].name) {
 			continue
 		}
-		if !b.row(w, &all[i]) {
+		if !b.compare(w, &all[i]) {
 			missed = append(missed, all[i].name)
 		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Printf("\nload at the end %s\n", load())
+	fmt.Printf("\n%s\n%v, load at the end %s\n", trimLines(table.String()), time.Since(begin).Round(time.Second), load())
 	if len(missed) > 0 {
 		return fmt.Errorf("missed, or not measured: %s", strings.Join(missed, ", "))
 	}
 	return nil
 }
 
-// row measures one comparison and prints a line for each of its figures. It
-// returns whether all are within their targets.
-func (b *bench) row(w *tabwriter.Writer, c *comparison) bool {
-	fmt.Fprintf(os.Stderr, "%s ...\n", c.name)
+// tableHead names the columns of the table. The ratio is the median of the rounds'.
+const tableHead = "comparison\tfigure\tguestinit\ttool\tratio\thalf of the rounds\tall rounds\ttarget\t"
+
+// compare measures one comparison, adds a row to the table for each of its
+// figures, and says in a line how it came out. It returns whether all figures are
+// within their targets.
+func (b *bench) compare(w io.Writer, c *comparison) bool {
 	results, err := b.measure(c)
-	if errors.Is(err, errNotHere) {
-		fmt.Fprintf(w, "%s\tnot here: %v\t\t\t\t\t\t\n", c.name, err)
-		return true
-	}
 	if err != nil {
-		fmt.Fprintf(w, "%s\tfailed: %v\t\t\t\t\t\t\n", c.name, err)
-		return false
+		verdict := "failed"
+		if errors.Is(err, errNotHere) {
+			verdict = "left out"
+		}
+		fmt.Printf("%-14s %s: %v\n", c.name, verdict, err)
+		fmt.Fprintf(w, "%s\t%s\t\t\t\t\t\t\t\n", c.name, verdict)
+		return errors.Is(err, errNotHere)
 	}
-	good := true
 	for i, f := range c.figures {
 		r := results[i]
-		mid := median(r.ratios)
-		verdict := f.goal.String()
-		if !f.goal.holds(mid) {
-			verdict += " MISSED"
-			good = false
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f\t%.2f to %.2f\t%s\t\n", c.name, f.name,
-			f.text(median(r.ours)), f.text(median(r.theirs)), mid, slices.Min(r.ratios), slices.Max(r.ratios), verdict)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f\t%.2f to %.2f\t%.2f to %.2f\t%s\t\n", c.name, f.name, f.text(median(r.ours)), f.text(median(r.theirs)),
+			median(r.ratios), quantile(r.ratios, 0.25), quantile(r.ratios, 0.75), slices.Min(r.ratios), slices.Max(r.ratios), f.goal)
 	}
+	line, good := c.summary(results)
+	fmt.Println(line)
 	return good
+}
+
+// trimLines cuts the blanks off the ends of lines.
+func trimLines(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return b.String()
 }
 
 // load is the machine's load averages.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // comparison is one work type beside one tool. The sides return a value for each
@@ -105,7 +106,32 @@ func (c *comparison) round(toolFirst bool) (ours, theirs []float64, err error) {
 	return ours, theirs, nil
 }
 
-func median(v []float64) float64 {
+// summary says in one line whether a comparison is within its targets, and by what
+// ratios; good is false if it is not.
+func (c *comparison) summary(results []result) (line string, good bool) {
+	verdict, good := "no target", true
+	var words []string
+	for i, f := range c.figures {
+		ratio := median(results[i].ratios)
+		word := fmt.Sprintf("%s %.2f", f.name, ratio)
+		if f.goal != (goal{}) {
+			word += fmt.Sprintf(" (%s)", f.goal)
+			if verdict = "ok"; !f.goal.holds(ratio) {
+				good = false
+			}
+		}
+		words = append(words, word)
+	}
+	if !good {
+		verdict = "outside the target"
+	}
+	return fmt.Sprintf("%-14s %s: %s", c.name, verdict, strings.Join(words, ", ")), good
+}
+
+func median(v []float64) float64 { return quantile(v, 0.5) }
+
+// quantile is the value below which a part q of the values lies.
+func quantile(v []float64, q float64) float64 {
 	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+	return v[min(int(q*float64(len(v))), len(v)-1)]
 }

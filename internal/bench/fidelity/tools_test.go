@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -106,6 +108,64 @@ func TestGoals(t *testing.T) {
 	} {
 		if got := tt.goal.holds(tt.ratio); got != tt.want {
 			t.Errorf("%v of %v: %v", tt.ratio, tt.goal, got)
+		}
+	}
+}
+
+// TestSummary says of comparisons whether they are within their targets.
+func TestSummary(t *testing.T) {
+	two := comparison{name: "timer", figures: []figure{{"p50 us", withinATenth}, {"p99 us", withinATenth}}}
+	for _, tt := range []struct {
+		p50, p99 []float64
+		want     string
+	}{
+		{[]float64{5, 1, 0.2}, []float64{0.9, 1.1, 1.2}, "timer          ok: p50 us 1.00 (0.90 to 1.10), p99 us 1.10 (0.90 to 1.10)"},
+		{[]float64{1}, []float64{1.2}, "timer          outside the target: p50 us 1.00 (0.90 to 1.10), p99 us 1.20 (0.90 to 1.10)"},
+		{[]float64{0.5}, []float64{1}, "timer          outside the target: p50 us 0.50 (0.90 to 1.10), p99 us 1.00 (0.90 to 1.10)"},
+	} {
+		line, good := two.summary([]result{{ratios: tt.p50}, {ratios: tt.p99}})
+		if line != tt.want || good != strings.Contains(tt.want, " ok: ") {
+			t.Errorf("%q, %v, want %q", line, good, tt.want)
+		}
+	}
+	free := comparison{name: "x", figures: []figure{{name: "n"}}}
+	if line, good := free.summary([]result{{ratios: []float64{0.1}}}); line != "x              no target: n 0.10" || !good {
+		t.Errorf("%q, %v", line, good)
+	}
+	if q := []float64{quantile([]float64{4, 1, 3, 2}, 0.25), quantile([]float64{4, 1, 3, 2}, 0.75), quantile([]float64{7}, 0.75)}; !slices.Equal(q, []float64{2, 4, 7}) {
+		t.Errorf("the quartiles are %v", q)
+	}
+}
+
+// TestTableOfTheDoc holds the figures in docs/fidelity.md against what is compared:
+// its blocks are what the command prints.
+func TestTableOfTheDoc(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/fidelity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, figures, _ := strings.Cut(string(doc), "\n## Figures\n")
+	_, block, _ := strings.Cut(figures, "```text\n")
+	block, _, ok := strings.Cut(block, "```\n")
+	if !ok {
+		t.Fatal("no block of figures")
+	}
+	blanks := regexp.MustCompile(` {2,}`)
+	rows := map[string]string{} // comparison and figure → target
+	for line := range strings.Lines(block) {
+		f := blanks.Split(strings.TrimSpace(line), -1)
+		if len(f) == strings.Count(tableHead, "\t") {
+			rows[f[0]+" "+f[1]] = f[len(f)-1]
+		}
+	}
+	for _, c := range (&bench{}).comparisons() {
+		for _, f := range c.figures {
+			if got := rows[c.name+" "+f.name]; got != f.goal.String() {
+				t.Errorf("%s, %s: the document says the target is %q, want %q", c.name, f.name, got, f.goal)
+			}
+		}
+		if !strings.Contains(string(doc), "`"+c.name+"`") {
+			t.Errorf("the document does not say what %s compares", c.name)
 		}
 	}
 }
