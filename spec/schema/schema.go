@@ -19,7 +19,8 @@ import (
 // object is a JSON object of a schema; encoding/json sorts its keys.
 type object = map[string]any
 
-// Build is the schema, indented. The error names a type of package spec that the
+// Build is the schema, indented, with the work types that the program registered
+// before: a program with types of its own publishes its own schema. The error names a type of package spec that the
 // schema cannot express: it needs a row in the tables of this package.
 func Build() ([]byte, error) {
 	b := builder{defs: object{}}
@@ -132,8 +133,7 @@ func (b *builder) value(name string, t reflect.Type) object {
 func (b *builder) work() {
 	var bare []string
 	forms := []any{nil}
-	for i := range worker.Types {
-		t := &worker.Types[i]
+	for _, t := range worker.All() {
 		if !t.NeedsParams() {
 			bare = append(bare, t.Name)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -245,6 +246,37 @@ func TestRangesAgree(t *testing.T) {
 			if (ours == nil) != c.good || (theirs == nil) != c.good {
 				t.Errorf("%s\nwant good %v: ours says %v, the schema %v", text, c.good, ours, theirs)
 			}
+		}
+	}
+}
+
+func ownLoop(s *worker.Slab) {
+	for !s.Stopped() {
+		s.Work(s.Params[0])
+		s.Pass()
+	}
+}
+
+// registerOwn adds a work type to those of the test, once for all its runs.
+var registerOwn = sync.OnceValue(func() error {
+	return worker.Register(worker.Type{Name: "own_type", Summary: "work",
+		Params: []worker.Param{{Name: "units", Kind: worker.Count, Default: 10, Min: 1, Max: 99, Summary: "per pass"}}}, ownLoop)
+})
+
+// TestRegisteredTypes has a work type that the program registered in the schema,
+// with the ranges of its parameters.
+func TestRegisteredTypes(t *testing.T) {
+	if err := registerOwn(); err != nil {
+		t.Fatal(err)
+	}
+	s := compile(t)
+	for text, good := range map[string]bool{
+		"own_type": true, "{type: own_type, units: 1}": true, "{type: own_type, units: 99}": true,
+		"own_typ": false, "{type: own_type, units: 0}": false, "{type: own_type, units: 100}": false, "{type: own_type, unit: 5}": false,
+	} {
+		_, ours := scenario.Parse([]byte(work(text)), "own")
+		if theirs := check(t, s, work(text)); (theirs == nil) != good || (ours == nil) != good {
+			t.Errorf("%s: want good %v: ours says %v, the schema %v", text, good, ours, theirs)
 		}
 	}
 }
