@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/guestinit/guestinit/spec"
 )
@@ -125,6 +126,41 @@ func TestRefusedParams(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestEndsOfRanges gives every numeric parameter the ends of its range, and what
+// lies just outside.
+func TestEndsOfRanges(t *testing.T) {
+	ends := 0
+	for i := range Types {
+		for j := range Types[i].Params {
+			p := &Types[i].Params[j]
+			if p.Kind != Count && p.Kind != Duration {
+				continue
+			}
+			values := map[uint64]bool{p.Min: true, p.Max: true, p.Max + 1: false}
+			if p.Min > 0 {
+				values[p.Min-1] = false
+			}
+			for n, good := range values {
+				params := map[string]any{p.Name: n}
+				if p.Kind == Duration {
+					params[p.Name] = time.Duration(n).String()
+				}
+				if Types[i].NeedsParams() && p.Name != "argv" {
+					params["argv"] = "true"
+				}
+				in, err := Parse(spec.Work{Type: Types[i].Name, Params: params})
+				if (err == nil) != good || good && in.Values[j] != n {
+					t.Errorf("%s.%s = %v: want good %v, got %v", Types[i].Name, p.Name, params[p.Name], good, err)
+				}
+				ends++
+			}
+		}
+	}
+	if ends < 200 {
+		t.Errorf("%d values were tried", ends)
 	}
 }
 
