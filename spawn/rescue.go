@@ -44,19 +44,33 @@ func (h *Handle) rescue(wait time.Duration) time.Duration {
 	h.rescueNs = now + int64(rescueInterval)
 	for _, p := range h.procs {
 		if p.program == nil && !p.reaped.Load() {
-			h.raise(p.pid)
+			h.raise(p.pid, p.pid)
 		}
 	}
 	for i := range h.members {
-		if tid := atomic.LoadUint32(&h.members[i].slab.LiveTID); tid != 0 {
-			h.raise(int(tid))
+		m := &h.members[i]
+		if tid := atomic.LoadUint32(&m.slab.LiveTID); tid != 0 && h.lives(m) {
+			h.raise(h.processOf(m), int(tid))
 		}
 	}
 	return min(wait, rescueInterval)
 }
 
-// raise puts a task before others, unless it is as urgent already.
-func (h *Handle) raise(tid int) {
+// processOf is the process that the worker is a thread of.
+func (h *Handle) processOf(m *member) int {
+	if m.proc < 0 {
+		return unix.Getpid()
+	}
+	return h.procs[m.proc].pid
+}
+
+// raise puts a task of a process before others, unless it is as urgent already.
+// A container that was killed leaves the tids of its threads behind, which may be
+// another process's by now.
+func (h *Handle) raise(pid, tid int) {
+	if unix.Tgkill(pid, tid, 0) != nil {
+		return
+	}
 	if a, err := unix.SchedGetAttr(tid, 0); err != nil || a.Policy == unix.SCHED_DEADLINE || a.Priority >= 98 {
 		return
 	}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,4 +85,27 @@ func TestStarvedWorkersDie(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Errorf("after %v: %v", time.Since(begin), err)
 	}
+}
+
+// TestRescueKnowsItsTasks has a container whose slab holds a tid that belongs to
+// another process, as one of a killed container may: that task is left alone.
+func TestRescueKnowsItsTasks(t *testing.T) {
+	h := start(t, box("gi-box", 1, "spin_wait"))
+	waitPasses(t, h)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	live := &h.members[0].slab.LiveTID
+	was := atomic.SwapUint32(live, uint32(unix.Gettid()))
+	h.keeper.do(func() {
+		h.rescueNs = 1 // long ago
+		h.rescue(time.Second)
+	})
+	atomic.StoreUint32(live, was)
+	if a, err := unix.SchedGetAttr(0, 0); err != nil || a.Policy != unix.SCHED_NORMAL {
+		t.Errorf("the tests run with %+v, %v", a, err)
+	}
+	if h.rescued != 1 {
+		t.Errorf("%d tasks were raised, want the container's leader", h.rescued)
+	}
+	collect(t, h)
 }

@@ -20,8 +20,9 @@ import (
 type object = map[string]any
 
 // Build is the schema, indented, with the work types that the program registered
-// before: a program with types of its own publishes its own schema. The error names a type of package spec that the
-// schema cannot express: it needs a row in the tables of this package.
+// before: a program with types of its own publishes its own schema. The error names
+// a type of package spec that the schema cannot express: it needs a row in the
+// tables of this package.
 func Build() ([]byte, error) {
 	b := builder{defs: object{}}
 	root := b.structure(reflect.TypeFor[spec.Spec]())
