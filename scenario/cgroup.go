@@ -259,9 +259,18 @@ func (t *tree) thaw(name string) error {
 	return errors.Join(errs...)
 }
 
-// setCPUs gives a cgroup a cpuset; none is that of the cgroup around it.
+// setCPUs gives a cgroup a cpuset; none is that of the cgroup around it. Kernels
+// that let no cpuset with tasks become empty (ENOSPC; 6.1 and 6.12 do) are told
+// the CPUs that the cgroup around it has now.
 func (t *tree) setCPUs(c *cell, cpus []int) error {
-	if err := writeFile(c.dir, "cpuset.cpus", spec.CPUList(cpus).String()+"\n"); err != nil {
+	err := writeFile(c.dir, "cpuset.cpus", spec.CPUList(cpus).String()+"\n")
+	if len(cpus) == 0 && errors.Is(err, unix.ENOSPC) {
+		var around []string
+		if around, err = fields(filepath.Dir(c.dir), "cpuset.cpus.effective"); err == nil {
+			err = writeFile(c.dir, "cpuset.cpus", strings.Join(around, "")+"\n")
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("cgroup %s: %w", c.name, err)
 	}
 	c.cpus = cpus

@@ -296,6 +296,9 @@ steps:
 			}
 		}
 	}
+	if len(p.Run.Phases) != 4 {
+		t.Fatalf("%d phases; failures %q", len(p.Run.Phases), p.Failures)
+	}
 	turns := 0
 	for _, e := range p.events {
 		if e.Kind == EventOp && e.Step == 4 {
