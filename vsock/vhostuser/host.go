@@ -1,6 +1,7 @@
 package vhostuser
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type host struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	buffers  sync.Pool // of *[copyBuffer]byte: connections that come and go are no work for the collector
 
 	mu    sync.Mutex
 	socks map[*net.UnixConn]struct{} // nil when closed
@@ -120,7 +122,7 @@ func (h *host) serve() {
 				h.m.logf("vsock device: client of %s: %v", h.path, err)
 				return
 			}
-			join(c, u)
+			h.join(c, u)
 		})
 	}
 }
@@ -151,10 +153,10 @@ func readHello(u *net.UnixConn) (port uint32, err error) {
 	}
 	line := make([]byte, 0, helloMax)
 	for len(line) < helloMax {
-		if _, err := io.ReadFull(u, line[len(line):len(line)+1]); err != nil {
+		if line, err = readLine(u, line); err != nil {
 			return 0, fmt.Errorf("read CONNECT line: %w", err)
 		}
-		if line = line[:len(line)+1]; line[len(line)-1] == '\n' {
+		if line[len(line)-1] == '\n' {
 			if port, err = parseHello(string(line)); err != nil {
 				return 0, err
 			}
@@ -162,6 +164,33 @@ func readHello(u *net.UnixConn) (port uint32, err error) {
 		}
 	}
 	return 0, fmt.Errorf("CONNECT line %q has no end; send CONNECT <port>", line)
+}
+
+// readLine appends to line what has come, up to the end of the line and the
+// capacity. It waits for a byte.
+func readLine(u *net.UnixConn, line []byte) ([]byte, error) {
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return line, err
+	}
+	room := line[len(line):cap(line)]
+	var n int
+	var peek error
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, peek = unix.Recvfrom(int(fd), room, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return peek != unix.EAGAIN
+	})
+	switch {
+	case err != nil || peek != nil:
+		return line, errors.Join(err, peek)
+	case n == 0:
+		return line, io.ErrUnexpectedEOF
+	}
+	if end := bytes.IndexByte(room[:n], '\n'); end >= 0 {
+		n = end + 1
+	}
+	_, err = io.ReadFull(u, room[:n])
+	return line[:len(line)+n], err
 }
 
 // parseHello returns the port that a client asks for.
@@ -201,7 +230,7 @@ func (h *host) forward(c *Conn) {
 	h.m.accept(c)
 	h.m.kick()
 	h.m.mu.Unlock()
-	join(c, u)
+	h.join(c, u)
 }
 
 // refuseOffered tells the guest that its connection is refused.
@@ -214,21 +243,25 @@ func (m *mux) refuseOffered(c *Conn) {
 
 // join copies both ways until both ends have ended, and passes the ends on:
 // a half-close as one, a close as one, anything else as a reset.
-func join(c *Conn, u *net.UnixConn) {
+func (h *host) join(c *Conn, u *net.UnixConn) {
 	broken := func() {
 		_ = c.Reset()
 		u.Close()
 	}
 	var both sync.WaitGroup
 	both.Go(func() {
-		if _, err := io.CopyBuffer(onlyWriter{u}, c, make([]byte, copyBuffer)); err != nil {
+		b := h.buffer()
+		defer h.buffers.Put(b)
+		if _, err := io.CopyBuffer(onlyWriter{u}, c, b[:]); err != nil {
 			broken()
 			return
 		}
 		_ = u.CloseWrite()
 	})
 	both.Go(func() {
-		_, err := io.CopyBuffer(onlyWriter{c}, u, make([]byte, copyBuffer))
+		b := h.buffer()
+		defer h.buffers.Put(b)
+		_, err := io.CopyBuffer(onlyWriter{c}, u, b[:])
 		switch {
 		case err != nil:
 			broken()
@@ -240,6 +273,14 @@ func join(c *Conn, u *net.UnixConn) {
 	})
 	both.Wait()
 	_ = c.Close()
+}
+
+// buffer returns a buffer, with whatever is in it.
+func (h *host) buffer() *[copyBuffer]byte {
+	if b, ok := h.buffers.Get().(*[copyBuffer]byte); ok {
+		return b
+	}
+	return new([copyBuffer]byte)
 }
 
 // onlyWriter hides other methods, which would copy without our buffer.

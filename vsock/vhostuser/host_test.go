@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestHostSocket(t *testing.T) {
@@ -151,5 +153,37 @@ func TestOptions(t *testing.T) {
 	d.Close()
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Error(left)
+	}
+}
+
+// The first line may come in pieces, and what follows it is not the line's.
+func TestHelloInPieces(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := unixConn(t, fds[0]), unixConn(t, fds[1])
+	defer ours.Close()
+	defer theirs.Close()
+	said := make(chan error, 1)
+	go func() {
+		for _, piece := range []string{"C", "ONNECT ", "50", "00\nnot the line's\n"} {
+			if _, err := theirs.Write([]byte(piece)); err != nil {
+				said <- err
+				return
+			}
+			time.Sleep(time.Millisecond) // so that they are pieces, mostly
+		}
+		said <- theirs.Close()
+	}()
+	port, err := readHello(ours)
+	if err != nil || port != 5000 {
+		t.Errorf("port %d, %v", port, err)
+	}
+	if rest, err := io.ReadAll(ours); string(rest) != "not the line's\n" || err != nil {
+		t.Errorf("%q is left, %v", rest, err)
+	}
+	if err := <-said; err != nil {
+		t.Error(err)
 	}
 }

@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -43,7 +40,7 @@ type queue struct {
 	nextUsed           uint16 // the next entry to give back
 	signalled          uint16 // nextUsed at the last look at usedEvent
 	signalledValid     bool
-	call               *os.File // eventfd that interrupts the guest; nil for none
+	call               *bell // interrupts the guest; nil for none
 }
 
 // chain is a chain of descriptors: what the guest wrote for the device, and
@@ -196,7 +193,7 @@ func (q *queue) signal() {
 	}
 	q.signalled, q.signalledValid = q.nextUsed, true
 	if wanted {
-		notify(q.call)
+		q.call.ring()
 	}
 }
 
@@ -216,17 +213,5 @@ func (q *queue) arm() (empty bool) {
 func (q *queue) disarm() {
 	if !q.eventIdx {
 		store(q.usedFlags, usedNoNotify)
-	}
-}
-
-// notify adds one to an eventfd. A full counter is a notification too.
-func notify(f *os.File) {
-	if f == nil {
-		return
-	}
-	if c, err := f.SyscallConn(); err == nil {
-		_ = c.Control(func(fd uintptr) {
-			_, _ = unix.Write(int(fd), []byte{1, 0, 0, 0, 0, 0, 0, 0})
-		})
 	}
 }

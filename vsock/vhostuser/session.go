@@ -26,8 +26,8 @@ type vring struct {
 	haveAddr bool
 	enabled  bool
 	kick     *os.File // eventfd of the guest's notifications
-	call     *os.File // eventfd of the guest's interrupts
-	err      *os.File // eventfd that tells QEMU that the ring is broken
+	call     *bell    // the guest's interrupts
+	err      *bell    // tells QEMU that the ring is broken
 	queue    *queue   // nil while stopped
 }
 
@@ -232,33 +232,36 @@ func (s *session) setVringFile(msg *message) error {
 	if i >= numQueues || v&^(vringIndex|vringNoFD) != 0 {
 		return fmt.Errorf("%w: descriptor for ring %#x of %d", errWire, v, numQueues)
 	}
-	var f *os.File
-	if v&vringNoFD == 0 {
-		if f, err = msg.takeFD("vring"); err != nil {
-			return err
-		}
-	}
 	r := &s.rings[i]
-	switch msg.req {
-	case reqSetVringKick:
-		if f == nil {
+	if msg.req == reqSetVringKick {
+		if v&vringNoFD != 0 {
 			return fmt.Errorf("%w: ring %d without notifications", errWire, i)
+		}
+		f, err := msg.takeFile("kick")
+		if err != nil {
+			return err
 		}
 		swap(&r.kick, f)
 		go s.m.serve(f)
 		s.update()
-	case reqSetVringCall:
-		s.m.mu.Lock()
-		swap(&r.call, f)
-		if r.queue != nil {
-			r.queue.call = f
-			r.queue.signalledValid = false // the new one knows nothing
+		return nil
+	}
+	var b *bell
+	if v&vringNoFD == 0 {
+		if b, err = msg.takeBell(); err != nil {
+			return err
 		}
-		s.m.mu.Unlock()
-	case reqSetVringErr:
-		s.m.mu.Lock()
-		swap(&r.err, f)
-		s.m.mu.Unlock()
+	}
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	if msg.req == reqSetVringErr {
+		swapBell(&r.err, b)
+		return nil
+	}
+	swapBell(&r.call, b)
+	if r.queue != nil {
+		r.queue.call = b
+		r.queue.signalledValid = false // the new one knows nothing
 	}
 	return nil
 }
@@ -350,7 +353,7 @@ func (s *session) reset() {
 // tellBroken tells QEMU that the rings are of no use. m.mu is held.
 func (s *session) tellBroken() {
 	for i := range s.rings {
-		notify(s.rings[i].err)
+		s.rings[i].err.ring()
 	}
 }
 
@@ -465,8 +468,8 @@ func (s *session) free() {
 	s.m.rx, s.m.tx, s.m.onBroken = nil, nil, nil
 	for i := range s.rings {
 		swap(&s.rings[i].kick, nil)
-		swap(&s.rings[i].call, nil)
-		swap(&s.rings[i].err, nil)
+		swapBell(&s.rings[i].call, nil)
+		swapBell(&s.rings[i].err, nil)
 	}
 	if s.mem != nil {
 		for _, r := range s.mem.regions {

@@ -92,18 +92,36 @@ func (m *message) closeFDs() {
 	m.fds = nil
 }
 
-// takeFD returns the only descriptor of the message as a file.
-func (m *message) takeFD(name string) (*os.File, error) {
+// takeFD returns the only descriptor of the message. It does not block: a file
+// that is closed while in use needs that, and so does a bell.
+func (m *message) takeFD(name string) (int, error) {
 	if len(m.fds) != 1 {
-		return nil, fmt.Errorf("%w: %d descriptors with %s, want 1", errWire, len(m.fds), name)
+		return -1, fmt.Errorf("%w: %d descriptors with %s, want 1", errWire, len(m.fds), name)
 	}
-	// Deadlines and closing while in use need a descriptor that does not block.
-	if err := unix.SetNonblock(m.fds[0], true); err != nil {
-		return nil, fmt.Errorf("%s descriptor: %w", name, err)
+	fd := m.fds[0]
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return -1, fmt.Errorf("%s descriptor: %w", name, err)
 	}
-	f := os.NewFile(uintptr(m.fds[0]), name)
 	m.fds = nil
-	return f, nil
+	return fd, nil
+}
+
+// takeFile returns it as a file to wait on.
+func (m *message) takeFile(name string) (*os.File, error) {
+	fd, err := m.takeFD(name)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// takeBell returns it as an eventfd to write to.
+func (m *message) takeBell() (*bell, error) {
+	fd, err := m.takeFD("vring")
+	if err != nil {
+		return nil, err
+	}
+	return &bell{fd}, nil
 }
 
 // parseHeader checks the head of a message and returns the payload's length.
