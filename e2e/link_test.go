@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +15,8 @@ import (
 
 // TestLinks runs a workload over each link on each kernel, and follows it.
 func TestLinks(t *testing.T) {
-	const text = "version: 1\nduration: 2500ms\ngroups:\n  - {name: spin, workers: 2, work: spin_wait}\n  - {name: timer, workers: 1, work: {type: timer_latency, interval: 5ms}}\n"
+	const text = "version: 1\nduration: 2500ms\nbackdrop:\n  groups:\n  - {name: spin, workers: 2, work: spin_wait}\n  - {name: timer, workers: 1, work: {type: timer_latency, interval: 5ms}}\n" +
+		"steps:\n  - {name: warm, hold: 1s}\n  - name: main\n    ops:\n      - add_cgroup: {name: late}\n"
 	for _, line := range lines {
 		for option, want := range map[string][]string{
 			"vsock":  {"vhost-user-vsock", "vhost-vsock"},
@@ -34,7 +36,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// checkEvents holds an event log to what a run of two groups must have.
+// checkEvents holds an event log to what a run of two groups and two steps must have.
 func checkEvents(t *testing.T, name string) {
 	t.Helper()
 	data, err := os.ReadFile(name)
@@ -43,6 +45,7 @@ func checkEvents(t *testing.T, name string) {
 	}
 	seen := map[launch.Stage]int{}
 	last := launch.Event{}
+	var steps []string
 	for line := range strings.Lines(string(data)) {
 		var e launch.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
@@ -54,7 +57,13 @@ func checkEvents(t *testing.T, name string) {
 		if e.Stage == launch.StageProgress && (len(e.Groups) != 2 || e.Groups[0].Name != "spin" || e.Groups[0].Alive != 2 || e.Groups[0].Iterations == 0 || e.GuestAtNs == 0) {
 			t.Errorf("progress %q", line)
 		}
+		if e.Stage == launch.StagePhase || e.Stage == launch.StageStep {
+			steps = append(steps, fmt.Sprint(e.Stage, " ", e.Step, " ", e.Phase, " ", e.Text))
+		}
 		last = e
+	}
+	if got := strings.Join(steps, "; "); got != "phase 1 warm begins; phase 1 warm ends; step 2  op add_cgroup; phase 2 main begins; phase 2 main ends" {
+		t.Errorf("phases and steps: %s", got)
 	}
 	if last.Stage != launch.StageReport || seen[launch.StageProgress] < 2 || seen[launch.StageHello] != 1 || seen[launch.StageBoot] != 1 {
 		t.Errorf("%v\n%s", seen, data)

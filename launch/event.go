@@ -17,8 +17,8 @@ const (
 	StageConsole  Stage = "console"  // the console said something that means something
 	StageRetry    Stage = "retry"    // an attempt was given up for another
 	StageHello    Stage = "hello"    // the guest is up
-	StagePhase    Stage = "phase"    // the guest began a phase
-	StageStep     Stage = "step"     // the guest began or ended a step of its workload
+	StagePhase    Stage = "phase"    // the guest begins or ends a phase
+	StageStep     Stage = "step"     // something happens in a step: an operation, a program
 	StageLog      Stage = "log"      // the guest says something
 	StageProgress Stage = "progress" // counters of the guest
 	StageReport   Stage = "report"   // the report is in

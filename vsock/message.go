@@ -35,8 +35,8 @@ type Hello struct {
 // The kinds of Event. A receiver ignores kinds it does not know.
 const (
 	EventLog      = "log"      // Text is a line for people
-	EventPhase    = "phase"    // Text names the phase that begins
-	EventStep     = "step"     // Step begins or ends, as Text says
+	EventPhase    = "phase"    // Phase begins or ends, as Text says
+	EventStep     = "step"     // what happens in Step, as Text says
 	EventProgress = "progress" // Groups holds counters
 	EventFatal    = "fatal"    // Text says why the run cannot go on; a bye follows
 )

@@ -29,7 +29,7 @@ func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
 			sent++
 			return env.Sink.Worker(w)
 		},
-		Event:    func(e scenario.Event) { _ = env.Event(vsock.Event{Kind: vsock.EventPhase, Text: e.String()}) },
+		Event:    func(e scenario.Event) { _ = env.Event(stepEvent(e)) },
 		Progress: func(_ time.Duration, groups []scenario.Progress) { _ = env.Event(progressEvent(groups)) },
 	})
 	if err != nil {
@@ -41,6 +41,14 @@ func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
 		Notes:       append(env.Notes, res.Notes...),
 		Failures:    res.Failures,
 	})
+}
+
+// stepEvent is an event of the workload for whoever watches.
+func stepEvent(e scenario.Event) vsock.Event {
+	if e.Kind == scenario.EventPhase {
+		return vsock.Event{Kind: vsock.EventPhase, Phase: e.Name, Step: e.Step, Text: e.Text}
+	}
+	return vsock.Event{Kind: vsock.EventStep, Step: e.Step, Text: e.String()}
 }
 
 func progressEvent(groups []scenario.Progress) vsock.Event {

@@ -15,6 +15,7 @@ import (
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/scenario"
 	"github.com/guestinit/guestinit/spec"
+	"github.com/guestinit/guestinit/vsock"
 )
 
 // interruptible returns a context that ends on SIGINT and SIGTERM. A second
@@ -69,7 +70,11 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 			return nil
 		},
 		Event: func(e scenario.Event) {
-			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: e.String()})
+			ev, stage := stepEvent(e), launch.StageStep
+			if ev.Kind == vsock.EventPhase {
+				stage = launch.StagePhase
+			}
+			show(launch.Event{Stage: stage, At: time.Since(begin), Phase: ev.Phase, Step: ev.Step, Text: ev.Text})
 		},
 		Progress: func(elapsed time.Duration, groups []scenario.Progress) {
 			show(launch.Event{Stage: launch.StageProgress, At: time.Since(begin), Groups: meter.Progress(elapsed, progressEvent(groups).Groups)})
