@@ -219,6 +219,9 @@ func newTimers(a *attempt) *timers {
 	}
 	t.silence.Stop()
 	t.end.Stop()
+	if a.r.o.Timeout > 0 {
+		t.total.Stop() // it bounds the context
+	}
 	if a.accel.Kind != qemu.KVM {
 		t.first.Stop() // a quiet kernel under TCG says nothing before /init does
 	}

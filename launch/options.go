@@ -113,11 +113,8 @@ func (o Options) bootTimeout(a qemu.Accelerator) time.Duration {
 	return time.Minute
 }
 
-// total is the deadline of a run whose last attempt is under a.
+// total is the deadline of an attempt under a, of a run without --timeout.
 func (o Options) total(a qemu.Accelerator) time.Duration {
-	if o.Timeout > 0 {
-		return o.Timeout
-	}
 	d := o.bootTimeout(a) + collectMargin
 	if o.Spec != nil {
 		d += time.Duration(o.Spec.Deadline)
