@@ -23,6 +23,7 @@ type crew struct {
 	index  []int        // of each in the report
 	cgroup string       // where they are now
 	step   int
+	met    bool // by an op, at work; see awaitWork
 }
 
 // bear gives birth to groups in a cgroup. They wait at their gate.
@@ -67,6 +68,19 @@ func (e *engine) start(crews []*crew) {
 			e.opened = time.Now()
 		}
 		c.handle.Start()
+	}
+}
+
+// awaitWork waits until workers that were started work, for settleLimit at most
+// and once for each crew: what an op does is to meet them there, not in their
+// set-up, where they read back what they are and begin to measure.
+func (e *engine) awaitWork() {
+	end := time.Now().Add(settleLimit)
+	for _, c := range e.crews {
+		if !c.met {
+			c.met = true
+			c.handle.AwaitWork(time.Until(end))
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ func (e *engine) ops(ops []spec.Op, step int) error {
 		if e.ctx.Err() != nil {
 			return nil
 		}
+		e.awaitWork()
 		if err := e.op(&ops[i], step); err != nil {
 			return fmt.Errorf("ops[%d].%s: %w", i, ops[i].Kind(), err)
 		}

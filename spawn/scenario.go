@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/guestinit/guestinit/worker"
 )
@@ -16,6 +17,16 @@ func (h *Handle) Look() bool {
 		h.keeper.do(func() { h.reapReady(0) })
 	}
 	return !h.noneLives()
+}
+
+// AwaitWork waits until all workers that live work, behind their gate and their
+// set-up; false if some do not by the limit.
+func (h *Handle) AwaitWork(limit time.Duration) (all bool) {
+	if len(h.members) == 0 || h.closed || h.collected {
+		return true
+	}
+	h.keeper.do(func() { all = h.await(&h.arena.shared.ReadyCount, worker.StateRunning, limit) })
+	return all
 }
 
 // Cgroup2 is where the cgroup v2 hierarchy is mounted, and the path of this
