@@ -9,6 +9,9 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
+// Compressions are the values of Options.Compression.
+var Compressions = []string{"none", "gzip", "lz4", "zstd"}
+
 // newCompressor returns a writer whose output the kernel's own decompressors
 // (lib/decompress*.c) take. Closing it does not close w.
 func newCompressor(w io.Writer, method string) (io.WriteCloser, error) {

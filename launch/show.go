@@ -114,9 +114,9 @@ func counters(groups []GroupProgress) string {
 		}
 	}
 	if n := len(groups) - plainGroups; n > 0 {
-		parts = append(parts, fmt.Sprintf("%d more groups", n))
+		parts = append(parts, Count(n, "more group"))
 	}
-	return fmt.Sprintf("%d workers alive; iterations: %s", alive, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s alive; iterations: %s", CountWorkers(alive), strings.Join(parts, ", "))
 }
 
 // NewEventLog returns a function for Options.Progress that writes every event to
@@ -130,3 +130,14 @@ func NewEventLog(w io.Writer) func(Event) {
 		_, _ = w.Write(append(line, '\n')) // whoever reads it is told by its end
 	}
 }
+
+// Count is a number of things as a person writes it: "1 group", "2 groups".
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// CountWorkers is Count of workers.
+func CountWorkers(n int) string { return Count(n, "worker") }

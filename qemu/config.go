@@ -19,10 +19,14 @@ const PortName = "guestinit.0"
 // final NUL). A longer one is cut off in silence.
 const CommandLineMax = 2047
 
+// What a guest may have: memory in MiB, and CPUs.
 const (
-	minMemoryMiB  = 64
-	maxMemoryMiB  = 1 << 20
-	maxCPUs       = 255
+	MinMemoryMiB = 64
+	MaxMemoryMiB = 1 << 20
+	MaxCPUs      = 255
+)
+
+const (
 	socketPathMax = 107 // sockaddr_un, less the final NUL
 )
 
@@ -68,10 +72,10 @@ func (c Config) Validate() error {
 	switch {
 	case c.Kernel == "":
 		return fmt.Errorf("qemu config: kernel: missing; give a bzImage or vmlinux")
-	case c.MemoryMiB < minMemoryMiB || c.MemoryMiB > maxMemoryMiB:
-		return fmt.Errorf("qemu config: memory: %d MiB is outside %d to %d", c.MemoryMiB, minMemoryMiB, maxMemoryMiB)
-	case c.CPUs < 1 || c.CPUs > maxCPUs:
-		return fmt.Errorf("qemu config: cpus: %d is outside 1 to %d", c.CPUs, maxCPUs)
+	case c.MemoryMiB < MinMemoryMiB || c.MemoryMiB > MaxMemoryMiB:
+		return fmt.Errorf("qemu config: memory: %d MiB is outside %d to %d", c.MemoryMiB, MinMemoryMiB, MaxMemoryMiB)
+	case c.CPUs < 1 || c.CPUs > MaxCPUs:
+		return fmt.Errorf("qemu config: cpus: %d is outside 1 to %d", c.CPUs, MaxCPUs)
 	case len(c.Append) > CommandLineMax:
 		return fmt.Errorf("qemu config: kernel command line: %d bytes, the kernel keeps %d", len(c.Append), CommandLineMax)
 	case strings.ContainsAny(c.Append, "\x00\n"):

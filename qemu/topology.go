@@ -82,7 +82,7 @@ func ParseTopology(s string) (Topology, error) {
 		digits, after, ok := strings.Cut(rest, f.unit)
 		n := 0
 		for _, d := range []byte(digits) {
-			if d < '0' || d > '9' || n > maxCPUs {
+			if d < '0' || d > '9' || n > MaxCPUs {
 				ok = false
 				break
 			}
@@ -107,8 +107,8 @@ func (t Topology) validate() error {
 		return fmt.Errorf("topology: %s: at most %d NUMA nodes", t, maxNodes)
 	case t.LLCs%t.Nodes != 0:
 		return fmt.Errorf("topology: %s: %d last-level caches do not divide among %d nodes", t, t.LLCs, t.Nodes)
-	case t.LLCs > maxCPUs || t.Cores > maxCPUs || t.Threads > maxCPUs || t.CPUs() > maxCPUs:
-		return fmt.Errorf("topology: %s: more than %d CPUs", t, maxCPUs)
+	case t.LLCs > MaxCPUs || t.Cores > MaxCPUs || t.Threads > MaxCPUs || t.CPUs() > MaxCPUs:
+		return fmt.Errorf("topology: %s: more than %d CPUs", t, MaxCPUs)
 	}
 	return nil
 }

@@ -143,14 +143,14 @@ func FuzzParseTopology(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if top.CPUs() < 1 || top.CPUs() > maxCPUs || top.LLCs%top.Nodes != 0 {
+		if top.CPUs() < 1 || top.CPUs() > MaxCPUs || top.LLCs%top.Nodes != 0 {
 			t.Fatalf("%q: %+v", s, top)
 		}
 		back, err := ParseTopology(top.String())
 		if back.Memory = top.Memory; err != nil || back != top {
 			t.Fatalf("%q: %s reads back as %+v, %v", s, top, back, err)
 		}
-		c := Config{Kernel: "k", MemoryMiB: maxMemoryMiB, Topology: top, Accel: Accelerator{Kind: KVM, CPU: "host"}}
+		c := Config{Kernel: "k", MemoryMiB: MaxMemoryMiB, Topology: top, Accel: Accelerator{Kind: KVM, CPU: "host"}}
 		if err := c.Validate(); err != nil {
 			t.Fatalf("%q: %v", s, err)
 		}

@@ -89,10 +89,36 @@ func run(args []string, io streams) int {
 		return exec(rest, io)
 	}
 	name := args[0]
-	if len(args) > 1 && (name == "kernel" || name == "spec") {
+	if family := inFamily(name); len(family) > 0 {
+		if len(args) == 1 || isHelp(args[1]) {
+			return familyHelp(name, family, len(args) > 1, io)
+		}
 		name += " " + args[1]
 	}
 	return fail(io, launch.Usage, fmt.Errorf("unknown command %q%s; see `guestinit help`", name, nearestCommand(name)))
+}
+
+// inFamily returns the commands whose first word of two is name.
+func inFamily(name string) (family []command) {
+	for _, c := range commands() {
+		if strings.HasPrefix(c.name, name+" ") {
+			family = append(family, c)
+		}
+	}
+	return family
+}
+
+// familyHelp says what a command of two words may go on with.
+func familyHelp(name string, family []command, asked bool, io streams) int {
+	w, status := io.err, int(launch.Usage)
+	if asked {
+		w, status = io.out, launch.StatusPass
+	}
+	fmt.Fprintf(w, "Usage: guestinit %s COMMAND\n\n", name)
+	for _, c := range family {
+		fmt.Fprintf(w, "  %-14s %s\n", c.name, c.summary)
+	}
+	return status
 }
 
 func nearestCommand(name string) string {
@@ -144,7 +170,7 @@ Exit status: 0 pass, 1 a worker or check failed, 2 usage or bad spec,
 }
 
 func (c *command) help(fs *flag.FlagSet, w io.Writer) {
-	fmt.Fprintf(w, "Usage: guestinit %s %s\n\n%s.\n", c.name, c.args, strings.ToUpper(c.summary[:1])+c.summary[1:])
+	fmt.Fprintf(w, "Usage: guestinit %s\n\n%s.\n", strings.TrimSpace(c.name+" "+c.args), strings.ToUpper(c.summary[:1])+c.summary[1:])
 	any := false
 	fs.VisitAll(func(*flag.Flag) { any = true })
 	if any {
@@ -175,7 +201,10 @@ func terminal(stream any) (bool, int) {
 }
 
 func setUpVersion(*flag.FlagSet) func([]string, streams) int {
-	return func(_ []string, io streams) int {
+	return func(args []string, io streams) int {
+		if len(args) > 0 {
+			return fail(io, launch.Usage, fmt.Errorf("version: takes no arguments, got %q", args))
+		}
 		fmt.Fprintf(io.out, "guestinit %s %s linux/%s\n", version(), runtime.Version(), runtime.GOARCH)
 		return launch.StatusPass
 	}

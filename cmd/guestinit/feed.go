@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/guestinit/guestinit/launch"
 )
 
@@ -36,10 +34,7 @@ func (f *feed) open(io streams) (show func(launch.Event), err error) {
 	}
 	out := io.out
 	if f.events != "-" {
-		// O_NONBLOCK is for named pipes: opening one that nobody reads is an
-		// error then, and not a wait without end.
-		f.file, err = os.OpenFile(f.events, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
-		if err != nil {
+		if f.file, err = createFile(f.events); err != nil {
 			return nil, fmt.Errorf("open --events: %w", err)
 		}
 		out = f.file

@@ -43,6 +43,9 @@ func setUpLocal(fs *flag.FlagSet) func([]string, streams) int {
 			return fail(io, launch.Usage, err)
 		}
 		show, err := live.open(io)
+		if err == nil {
+			err = out.open()
+		}
 		if err != nil {
 			return fail(io, launch.Setup, err)
 		}
@@ -66,7 +69,7 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 	res, err := scenario.Run(ctx, s, report.Run{Version: version(), Accelerator: "none", Link: "none"}, scenario.Sink{
 		Samples: s.Samples,
 		Begin: func(report.Run) error {
-			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: fmt.Sprintf("%d workers run for %v", s.Workers(), s.Duration)})
+			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: fmt.Sprintf("%s, for %v", launch.CountWorkers(s.Workers()), s.Duration)})
 			return nil
 		},
 		Event: func(e scenario.Event) {
@@ -88,7 +91,7 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 	if err != nil {
 		return nil, err
 	}
-	show(launch.Event{Stage: launch.StageReport, At: time.Since(begin), Text: fmt.Sprintf("%d workers", len(r.Workers))})
+	show(launch.Event{Stage: launch.StageReport, At: time.Since(begin), Text: launch.CountWorkers(len(r.Workers))})
 	r.Run, r.Notes, r.Failures = res.Run, res.Notes, res.Failures
 	check.Finish(r, s)
 	if errors.Is(ctx.Err(), context.Canceled) {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/report"
 )
@@ -15,6 +17,7 @@ import (
 // output is where a report goes.
 type output struct {
 	json    string
+	file    *os.File // of json, nil where it is empty or standard output
 	samples bool
 	lenient bool // an inconclusive verdict is a success
 }
@@ -23,6 +26,24 @@ func (o *output) flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.json, "json", "", "write the report as JSON to `FILE`, - for standard output")
 	fs.BoolVar(&o.samples, "samples", false, "keep raw samples, and put them and the histograms into the JSON report")
 	fs.BoolVar(&o.lenient, "allow-inconclusive", false, "exit 0 where checks could not be judged and none failed")
+}
+
+// open opens the file of --json, before a run that would be lost if it could not
+// be written. It stays empty if the run ends without a report.
+func (o *output) open() (err error) {
+	if o.json == "" || o.json == "-" {
+		return nil
+	}
+	if o.file, err = createFile(o.json); err != nil {
+		return fmt.Errorf("open --json: %w", err)
+	}
+	return nil
+}
+
+// createFile creates or empties a file. O_NONBLOCK is for named pipes: opening
+// one that nobody reads is an error then, and not a wait without end.
+func createFile(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
 }
 
 // write shows a report: JSON where it was asked for, the table on standard
@@ -35,25 +56,22 @@ func (o *output) write(r *report.Report, io streams) error {
 	if err := report.WriteTable(io.out, r, width); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
-	if o.json == "" {
+	if o.file == nil {
 		return nil
 	}
-	return writeFile(o.json, func(w *bufio.Writer) error { return report.WriteJSON(w, r, o.samples) })
+	return writeFile(o.file, func(w *bufio.Writer) error { return report.WriteJSON(w, r, o.samples) })
 }
 
-// writeFile writes a file through a buffer; every error of it is reported.
-func writeFile(name string, write func(w *bufio.Writer) error) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
+// writeFile writes to a file through a buffer and closes it; every error of it is
+// reported.
+func writeFile(f *os.File, write func(w *bufio.Writer) error) error {
 	w := bufio.NewWriter(f)
-	err = write(w)
+	err := write(w)
 	if err == nil {
 		err = w.Flush()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+		return fmt.Errorf("write %s: %w", f.Name(), err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/guestinit/guestinit/initramfs"
@@ -41,6 +42,9 @@ func setUpPack(fs *flag.FlagSet) func([]string, streams) int {
 		if *out == "" || len(args) > 0 {
 			return fail(io, launch.Usage, errors.New("pack: want -o FILE and no arguments"))
 		}
+		if !slices.Contains(initramfs.Compressions, *compression) {
+			return fail(io, launch.Usage, fmt.Errorf("pack: --compression %q is not known; use %s", *compression, strings.Join(initramfs.Compressions, ", ")))
+		}
 		o := initramfs.Options{Files: files, Compression: *compression, Features: []string{"serial", "vsock"}}
 		if *specPath != "" {
 			s, err := readSpec([]string{*specPath}, io.in)
@@ -70,8 +74,16 @@ func pack(out, kernelPath, modules string, o initramfs.Options) (err error) {
 			return err
 		}
 	}
-	return writeFile(out, func(w *bufio.Writer) error {
+	f, err := createFile(out)
+	if err != nil {
+		return fmt.Errorf("open -o: %w", err)
+	}
+	err = writeFile(f, func(w *bufio.Writer) error {
 		_, err := initramfs.Build(w, o)
 		return err
 	})
+	if st, serr := os.Stat(out); err != nil && serr == nil && st.Mode().IsRegular() {
+		os.Remove(out) // half an image boots nothing
+	}
+	return err
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/qemu"
@@ -18,14 +16,14 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 	var live feed
 	out.flags(fs)
 	live.flags(fs)
-	memory := fs.String("memory", "", "guest memory, `SIZE` in MiB or with M or G (default 512M, more for thousands of workers)")
+	fs.Func("memory", "guest memory, `SIZE` in MiB or with M or G (default 512M, more for thousands of workers)", parsed(&o.MemoryMiB, parseMemory))
 	fs.StringVar(&o.Kernel, "kernel", "", "kernel `PATH`: bzImage, vmlinux, or a directory with boot/vmlinuz-* and lib/modules\n(default $GUESTINIT_KERNEL, then the newest in the cache, then the running kernel)")
 	fs.StringVar(&o.Modules, "modules", "", "`DIR` with the kernel's modules (lib/modules/RELEASE)")
-	fs.IntVar(&o.CPUs, "cpus", 0, "number of guest CPUs (default 2, more if the spec names higher ones)")
-	topology := fs.String("topology", "", "guest CPUs as `NnNlNcNt`: NUMA nodes, last-level caches in all, cores of each cache, threads of each core,\nsuch as 2n4l4c2t, or by name, such as tiny-2llc or numa2-4llc")
+	fs.Func("cpus", "`NUMBER` of guest CPUs (default 2, more if the spec names higher ones)", parsed(&o.CPUs, parseCPUs))
+	fs.Func("topology", "guest CPUs as `NnNlNcNt`: NUMA nodes, last-level caches in all, cores of each cache, threads of each core,\nsuch as 2n4l4c2t, or by name, such as tiny-2llc or numa2-4llc", parsed(&o.Topology, qemu.ParseTopology))
 	fs.StringVar(&o.Accel, "accel", "auto", "auto, kvm, tcg, tcg,thread=single or tcg,thread=multi")
 	fs.StringVar(&o.Link, "link", "auto", "what joins guest and host: auto, vsock or serial")
-	fs.DurationVar(&o.Timeout, "timeout", 0, "end the whole run after this time (default: boot, the spec's deadline and 30s)")
+	fs.Func("timeout", "end the whole run after `DURATION`, such as 90s (default: boot, the spec's deadline and 30s)", parsed(&o.Timeout, parseTimeout))
 	fs.StringVar(&o.ConsoleFile, "console", "", "write the guest's console to `FILE`")
 	fs.StringVar(&o.Append, "append", "", "further kernel command line `WORDS`")
 	fs.StringVar(&o.QEMU, "qemu", "", "QEMU `PATH` (default qemu-system-x86_64)")
@@ -34,12 +32,6 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 	fs.Var(&files, "file", "add `SRC[:DST]` to the image, with the libraries it needs; can be repeated\n(programs that the spec executes are added by themselves)")
 	return func(args []string, io streams) int {
 		s, err := readSpec(args, io.in)
-		if err == nil {
-			o.MemoryMiB, err = parseMemory(*memory)
-		}
-		if err == nil && *topology != "" {
-			o.Topology, err = qemu.ParseTopology(*topology)
-		}
 		if err == nil {
 			o.Files, err = withPrograms(s, files)
 		}
@@ -51,7 +43,10 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 		}
 		s.Samples = s.Samples || out.samples
 		o.Spec, o.Samples = s, s.Samples
-		if o.Progress, err = live.open(io); err != nil {
+		if o.Progress, err = live.open(io); err == nil && !o.DryRun {
+			err = out.open()
+		}
+		if err != nil {
 			return fail(io, launch.Setup, err)
 		}
 		ctx, stop := interruptible()
@@ -68,23 +63,4 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 		}
 		return out.finish(r, err, io)
 	}
-}
-
-// parseMemory reads a size: a number of MiB, or one with M or G. Empty is 0, the
-// default.
-func parseMemory(s string) (mib int, err error) {
-	if s == "" {
-		return 0, nil
-	}
-	number, unit := s, 1
-	if n, ok := strings.CutSuffix(strings.ToUpper(s), "G"); ok {
-		number, unit = n, 1024
-	} else if n, ok := strings.CutSuffix(strings.ToUpper(s), "M"); ok {
-		number = n
-	}
-	n, err := strconv.Atoi(number)
-	if err != nil || n <= 0 || n > 1<<20/unit {
-		return 0, fmt.Errorf("memory: %q is no size, write MiB or use M or G: 512, 512M, 2G", s)
-	}
-	return n * unit, nil
 }

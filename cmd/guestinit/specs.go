@@ -83,7 +83,7 @@ func setUpSpecValidate(*flag.FlagSet) func([]string, streams) int {
 		if err != nil {
 			return fail(io, launch.Usage, err)
 		}
-		fmt.Fprintf(io.out, "%s: ok: %d workers in %d groups for %v\n", args[0], s.Workers(), len(s.Placed()), s.Duration)
+		fmt.Fprintf(io.out, "%s: ok: %s in %s for %v\n", args[0], launch.CountWorkers(s.Workers()), launch.Count(len(s.Placed()), "group"), s.Duration)
 		return launch.StatusPass
 	}
 }
