@@ -2,7 +2,9 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,8 +99,11 @@ const lockPoll = 200 * time.Millisecond
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	name := filepath.Join(dir, ".lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("lock the cache: %w; name a directory of your own by GUESTINIT_CACHE", err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("lock the cache: %w", err)
 	}
 	tick := time.NewTicker(lockPoll)
 	defer tick.Stop()

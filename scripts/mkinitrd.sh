@@ -33,6 +33,13 @@ usage() {
 	exit 2
 }
 
+case ${1-} in
+-h | --help)
+	(usage) 2>&1 || true
+	exit 0
+	;;
+esac
+
 features() { # the drivers of feature $1
 	case $1 in
 	serial) echo virtio_pci virtio_console ;;
@@ -163,6 +170,7 @@ for feature; do
 	done
 	sed "s,^,$feature /," "$work/order" >>"$root/etc/guestinit/modules"
 done
+[ -z "$spec" ] || [ "$(head -c 1 "$spec")" = '{' ] || die "spec $spec is no JSON; guestinit pack takes YAML too"
 [ -z "$spec" ] || cp "$spec" "$root/etc/guestinit/spec.json"
 echo 'guestinit image 1' >"$root/etc/guestinit/complete"
 chmod 644 "$root"/etc/guestinit/*

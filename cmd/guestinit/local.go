@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/guestinit/guestinit/check"
+	"github.com/guestinit/guestinit/guest/workload"
 	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/scenario"
@@ -18,10 +19,14 @@ import (
 	"github.com/guestinit/guestinit/vsock"
 )
 
-// interruptible returns a context that ends on SIGINT and SIGTERM. A second
-// signal ends the program at once.
+// interruptible returns a context that ends on SIGINT, SIGTERM and, unless nohup
+// has it ignored, SIGHUP. A second signal ends the program at once.
 func interruptible() (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	go func() {
 		<-ctx.Done()
 		stop()
@@ -73,14 +78,14 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 			return nil
 		},
 		Event: func(e scenario.Event) {
-			ev, stage := stepEvent(e), launch.StageStep
+			ev, stage := workload.Event(e), launch.StageStep
 			if ev.Kind == vsock.EventPhase {
 				stage = launch.StagePhase
 			}
 			show(launch.Event{Stage: stage, At: time.Since(begin), Phase: ev.Phase, Step: ev.Step, Text: ev.Text})
 		},
 		Progress: func(elapsed time.Duration, groups []scenario.Progress) {
-			show(launch.Event{Stage: launch.StageProgress, At: time.Since(begin), Groups: meter.Progress(elapsed, progressEvent(groups).Groups)})
+			show(launch.Event{Stage: launch.StageProgress, At: time.Since(begin), Groups: meter.Progress(elapsed, workload.Progress(groups).Groups)})
 		},
 		Worker: func(w *report.Worker) error {
 			w.CopySamples()
@@ -93,11 +98,12 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 	}
 	show(launch.Event{Stage: launch.StageReport, At: time.Since(begin), Text: launch.CountWorkers(len(r.Workers))})
 	r.Run, r.Notes, r.Failures = res.Run, res.Notes, res.Failures
-	check.Finish(r, s)
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return r, errors.New("interrupted; the report covers the time until then")
+		err = errors.New("interrupted; the report covers the time until then")
+		r.Failures = append(r.Failures, err.Error())
 	}
-	return r, nil
+	check.Finish(r, s)
+	return r, err
 }
 
 func groupNames(s *spec.Spec) []string {

@@ -6,17 +6,10 @@ package main
 import (
 	"os"
 
-	"github.com/guestinit/guestinit/guest"
-	"github.com/guestinit/guestinit/program"
-	"github.com/guestinit/guestinit/spawn"
+	"github.com/guestinit/guestinit/guest/workload"
 )
 
 func main() {
-	if guest.IsInit() {
-		guest.Main(runInGuest, guest.Options{Version: version(), Owned: owns})
-	}
+	workload.Init(version())
 	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
-
-// owns tells whether somebody waits for a child by its pid.
-func owns(pid int) bool { return spawn.Owns(pid) || program.Owns(pid) }

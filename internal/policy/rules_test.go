@@ -93,6 +93,7 @@ var mayImport = map[string][]string{
 	"internal/firstline": {},
 	"internal/guesttest": {},
 	"guest":              {"check", "guest/cmdline", "internal/firstline", "report", "spec", "vsock"},
+	"guest/workload":     {"guest", "program", "report", "scenario", "spawn", "spec", "vsock"},
 	"launch":             {"check", "guest/cmdline", "initramfs", "kernel", "qemu", "report", "spec", "vsock", "vsock/vhostuser"},
 }
 

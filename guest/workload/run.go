@@ -1,4 +1,4 @@
-package main
+package workload
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"github.com/guestinit/guestinit/vsock"
 )
 
-// runInGuest is the workload of a guest: the spec through the pipeline, the
-// report to the host.
-func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
+// run is the workload of a guest: the spec through the pipeline, the report to
+// the host.
+func run(ctx context.Context, specJSON []byte, env guest.Env) error {
 	s, err := spec.ParseJSON(specJSON)
 	if err == nil {
 		err = scenario.Validate(s)
@@ -29,8 +29,8 @@ func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
 			sent++
 			return env.Sink.Worker(w)
 		},
-		Event:    func(e scenario.Event) { _ = env.Event(stepEvent(e)) },
-		Progress: func(_ time.Duration, groups []scenario.Progress) { _ = env.Event(progressEvent(groups)) },
+		Event:    func(e scenario.Event) { _ = env.Event(Event(e)) },
+		Progress: func(_ time.Duration, groups []scenario.Progress) { _ = env.Event(Progress(groups)) },
 	})
 	if err != nil {
 		return err
@@ -43,15 +43,18 @@ func runInGuest(ctx context.Context, specJSON []byte, env guest.Env) error {
 	})
 }
 
-// stepEvent is an event of the workload for whoever watches.
-func stepEvent(e scenario.Event) vsock.Event {
+// Event is an event of the workload for whoever watches: the begin of a phase, or
+// what happens at a step.
+func Event(e scenario.Event) vsock.Event {
 	if e.Kind == scenario.EventPhase {
 		return vsock.Event{Kind: vsock.EventPhase, Phase: e.Name, Step: e.Step, Text: e.Text}
 	}
 	return vsock.Event{Kind: vsock.EventStep, Step: e.Step, Text: e.String()}
 }
 
-func progressEvent(groups []scenario.Progress) vsock.Event {
+// Progress is an event that says how many workers of each group live, and how many
+// iterations they have done together.
+func Progress(groups []scenario.Progress) vsock.Event {
 	e := vsock.Event{Kind: vsock.EventProgress}
 	for i, g := range groups {
 		e.Groups = append(e.Groups, vsock.GroupProgress{Index: i, Alive: g.Alive, Iterations: g.Iterations})
