@@ -258,6 +258,7 @@ func (h *Handle) SetPhase(epoch uint32) {
 	case int(turn)+1 < h.arena.turns:
 		*shared.MarkAt(turn + 1) = worker.Mark{AtNs: monotonic(), Epoch: epoch}
 		atomic.StoreUint32(&shared.Turn, turn+1)
+		h.cutPrograms()
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,8 +31,11 @@ type program struct {
 	stop           unix.Signal
 	grace          time.Duration
 	stdout, stderr *capture
-	ended          bool // the kernel was asked what it did
 	overdue        bool // it did not end within its grace
+
+	mu    sync.Mutex // between the keeper, which reaps, and who tells of phases
+	ended bool       // the kernel was asked what it did
+	cuts  []total    // at the begin of each phase after the first
 }
 
 // checkProgram bounds what the outputs of a group's programs may take.
@@ -243,24 +246,19 @@ func (h *Handle) endPrograms(begin time.Time) {
 // measure reads what the kernel tells of a program that has ended and is not
 // reaped yet. That is of its first thread; its CPU time comes with its status.
 func (r *program) measure(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	s := r.slab
 	if r.ended || state(s) != worker.StateRunning || s.ExecErrno != 0 {
 		return
 	}
 	r.ended = true
 	s.EndNs = monotonic()
-	f := strings.Fields(readLine(pid, "schedstat"))
+	run := schedstat(pid)
 	for i, to := range []*uint64{&s.RunCPUNs, &s.RunDelayNs, &s.RunCount} {
-		if i < len(f) {
-			n, _ := strconv.ParseUint(f[i], 10, 64)
-			*to = n - min(n, *to)
-		} else {
-			*to = 0
-		}
+		*to = run[i] - min(run[i], *to)
 	}
-	_, after, _ := strings.Cut(readLine(pid, "sched"), "nr_migrations")
-	after, _, _ = strings.Cut(after, "\n")
-	n, _ := strconv.ParseUint(strings.Trim(after, " :"), 10, 64)
+	n := migrations(pid)
 	s.Migrations = n - min(n, s.Migrations)
 }
 

@@ -231,6 +231,56 @@ func TestProgramsAreMeasured(t *testing.T) {
 	}
 }
 
+// TestProgramsHavePhases compares the slices of programs with what they did in each
+// phase: one is busy in the middle one, one ends there, one only starts (S10).
+func TestProgramsHavePhases(t *testing.T) {
+	busy, short, idle := programGroup(1, "sleep=300ms", "busy=1h"), programGroup(1, "sleep=400ms"), programGroup(1, "sleep=1h")
+	h, err := Spawn(Workload{Groups: []spec.Group{busy, short, idle}, Phases: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	h.Start()
+	waitRunning(t, h)
+	started := func(i int) uint64 { return h.procs[h.members[i].proc].program.soFar(h.WorkerPIDs()[i]).cpuNs }
+	await(t, "the programs' start", func() bool { return started(0) > 0 && started(1) > 0 && started(2) > 0 })
+	time.Sleep(100 * time.Millisecond) // of the 300 ms
+	h.SetPhase(1)
+	await(t, "the busy program", func() bool { return started(0) > 150e6 })
+	await(t, "the short one's end", func() bool { h.Look(); return !h.Alive()[1] })
+	if !h.InPhase() {
+		t.Error("programs are behind a phase that nobody but the spawner could tell them of")
+	}
+	h.SetPhase(BetweenPhases)
+	for i, r := range collect(t, h) {
+		checkProgramPhases(t, i, &r)
+	}
+}
+
+func checkProgramPhases(t *testing.T, i int, r *report.Worker) {
+	t.Helper()
+	if len(r.Phases) != 3 {
+		t.Fatalf("program %d has %d slices, want 3: %+v", i, len(r.Phases), r)
+	}
+	var sum report.PhaseSlice
+	for k, want := range []uint32{0, 1, BetweenPhases} {
+		p := &r.Phases[k]
+		if p.Epoch != want || p.WorkUnits != uint64(1-min(k, 1)) || p.CPUsUsed != "" {
+			t.Errorf("program %d: slice %d is %+v", i, k, p)
+		}
+		sum.WallNs, sum.CPUNs, sum.Migrations, sum.Schedstat.RunCount = sum.WallNs+p.WallNs, sum.CPUNs+p.CPUNs, sum.Migrations+p.Migrations, sum.Schedstat.RunCount+p.Schedstat.RunCount
+	}
+	if sum.WallNs != r.WallNs || sum.CPUNs != r.CPUNs || sum.Migrations != r.Migrations || sum.Schedstat.RunCount != r.Schedstat.RunCount {
+		t.Errorf("program %d: the slices add up to %+v, the program has %+v", i, sum, r)
+	}
+	if cpu := r.Phases[1].CPUNs; (cpu > 100e6) != (i == 0) {
+		t.Errorf("program %d was on a CPU for %d ns of phase 1", i, cpu)
+	}
+	if wall := r.Phases[2].WallNs; (wall > 0) != (i != 1) {
+		t.Errorf("program %d was there for %d ns of phase 2", i, wall)
+	}
+}
+
 // TestLongOutputs keeps the begin and the end of what is more than the limit, of
 // programs that write faster than one reads.
 func TestLongOutputs(t *testing.T) {

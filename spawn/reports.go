@@ -41,23 +41,20 @@ func (h *Handle) report(i int) report.Worker {
 	r.WakeLatency = latency(s.Wake)
 	r.IterationCost = latency(s.Cost)
 	r.TimerLatency = latency(s.Timer)
-	h.endPhases(s)
-	r.Phases = phases(s)
 	if m.proc >= 0 && h.procs[m.proc].program != nil {
 		h.procs[m.proc].program.outputs(&r)
+		r.Phases = h.procs[m.proc].program.slices(h.arena.shared, h.arena.shared.Turn)
+		return r
 	}
+	h.endPhases(s)
+	r.Phases = phases(s)
 	return r
 }
 
 // endPhases closes the slices that a worker left open which died in its loop: the
 // current one with what it had counted, and those of later phases with nothing.
-// Nobody can see into programs, which have no slices.
 func (h *Handle) endPhases(s *worker.Slab) {
 	turn := h.arena.shared.Turn
-	if s.Program != 0 {
-		s.PhaseCount = 0
-		return
-	}
 	if s.PhaseRoom == 0 || s.PhaseCount > turn {
 		return
 	}

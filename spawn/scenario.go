@@ -39,7 +39,8 @@ func RemoveCgroup(dir string) error { return removeCgroup(dir) }
 
 // InPhase tells whether every worker that runs has closed the slices of phases
 // before the one that SetPhase told of last. One that cannot go on, or has no
-// room for slices, counts as one that has.
+// room for slices, counts as one that has, and so does a program, whose slices
+// SetPhase itself closes.
 func (h *Handle) InPhase() bool {
 	if h.arena == nil || h.closed {
 		return true
@@ -47,7 +48,7 @@ func (h *Handle) InPhase() bool {
 	turn := h.arena.shared.Turn
 	for i := range h.members {
 		s := h.members[i].slab
-		if state(s) != worker.StateRunning || s.PhaseRoom == 0 || !h.lives(&h.members[i]) {
+		if state(s) != worker.StateRunning || s.PhaseRoom == 0 || s.Program != 0 || !h.lives(&h.members[i]) {
 			continue
 		}
 		if atomic.LoadUint32(&s.PhaseCount) < turn {
