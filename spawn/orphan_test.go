@@ -371,3 +371,32 @@ func waitGoneOrZombie(t *testing.T, pid int) {
 		return state == "" || state == "Z" || state == "X"
 	})
 }
+
+// TestProgramsChildDies kills a program alone and does no more than look. Its child
+// ignores SIGHUP, has no tie to anybody and lives in a cgroup that is not the
+// handle's to empty: only the process group takes it along, when the program is
+// reaped (S16).
+func TestProgramsChildDies(t *testing.T) {
+	h, err := Spawn(Workload{Groups: []spec.Group{programGroup(1, "nohup", "child", "sleep=1h")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	h.Start()
+	worker, child := h.WorkerPIDs()[0], 0
+	waitFor(t, "the program's child", func() bool {
+		for _, pid := range sameProgram() {
+			if _, parent := procState(pid); parent == worker {
+				child = pid
+			}
+		}
+		return child != 0
+	})
+	unix.Kill(worker, unix.SIGKILL)
+	waitFor(t, "the program's end", func() bool { return !h.Look() })
+	waitGoneOrZombie(t, child)
+	if r := collect(t, h)[0]; r.Completed || r.ExitInfo.Signal != 9 {
+		t.Errorf("the program: %+v", r.ExitInfo)
+	}
+	unix.Wait4(child, nil, unix.WNOHANG, nil) // it may have become ours
+}

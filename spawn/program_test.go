@@ -47,6 +47,8 @@ func playProgram() {
 		case "ignore":
 			signal.Ignore(unix.SIGTERM)
 			fmt.Println("ready")
+		case "nohup":
+			signal.Ignore(unix.SIGHUP)
 		case "trap":
 			c := make(chan os.Signal, 1)
 			number, _ := strconv.Atoi(value)
