@@ -28,20 +28,20 @@ func TestClockIsNoSystemCall(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Fatal("no strace; try: make deps")
 	}
-	var together []string
-	for i := range worker.Types {
-		typ := &worker.Types[i]
-		switch {
-		case slices.Contains(realTime, typ.Name): // starve strace, if there are more of them
-			t.Run(typ.Name, func(t *testing.T) { countClockReads(t, spawn.Fork, typ.Name) })
-		case typ.Name != "fault_injection" && !typ.NeedsParams() && typ.RefuseFork == "" && canRunHere(t, typ.Name):
-			together = append(together, typ.Name)
+	for _, mode := range []string{spawn.Fork, spawn.Thread, spawn.Container} {
+		var together []string
+		for i := range worker.Types {
+			typ := &worker.Types[i]
+			switch {
+			case typ.Name == "fault_injection" || typ.NeedsParams() || refusedIn(typ, mode) != "" || !canRunHere(t, typ.Name):
+			case slices.Contains(realTime, typ.Name): // starve strace, if there are more of them
+				t.Run(mode+"/"+typ.Name, func(t *testing.T) { countClockReads(t, mode, typ.Name) })
+			default:
+				together = append(together, typ.Name)
+			}
 		}
+		t.Run(mode+"/others", func(t *testing.T) { countClockReads(t, mode, together...) })
 	}
-	t.Run("others", func(t *testing.T) { countClockReads(t, spawn.Fork, together...) })
-	t.Run("threads", func(t *testing.T) {
-		countClockReads(t, spawn.Thread, "epoll_storm", "pipe_io", "futex_ping_pong", "timer_latency", "spin_wait", "sequence")
-	})
 }
 
 // needVDSOClock skips where no program reads the clock without a system call.
@@ -87,13 +87,17 @@ var clockCall = regexp.MustCompile(`(?m)^(\d+) +(clock_gettime|gettimeofday|time
 // what each of them asked the kernel.
 func countClockReads(t *testing.T, mode string, types ...string) {
 	var b strings.Builder
+	pcomm := ""
+	if mode == spawn.Container {
+		mode, pcomm = spawn.Fork, "pcomm: box, "
+	}
 	fmt.Fprintf(&b, "version: 1\nduration: 1s\nclone_mode: %s\ngroups:\n", mode)
 	for _, name := range types {
 		in, err := worker.Parse(spec.Work{Type: name})
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "  - {name: %s, workers: %d, work: %s}\n", name, in.GroupSize(), name)
+		fmt.Fprintf(&b, "  - {name: %s, workers: %d, %swork: %s}\n", name, in.GroupSize(), pcomm, name)
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
 	whole := program

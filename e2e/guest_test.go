@@ -27,8 +27,7 @@ func everyType(mode string) string {
 	b.WriteString("groups:\n")
 	for i := range worker.Types {
 		t := &worker.Types[i]
-		refused := map[string]string{spawn.Fork: t.RefuseFork, spawn.Thread: t.RefuseThread, spawn.Container: t.RefuseContainer}[mode]
-		if t.Name == "fault_injection" || t.NeedsParams() || refused != "" || mode == spawn.Fork && slices.Contains(realTime, t.Name) {
+		if t.Name == "fault_injection" || t.NeedsParams() || refusedIn(t, mode) != "" || mode == spawn.Fork && slices.Contains(realTime, t.Name) {
 			continue
 		}
 		in, err := worker.Parse(spec.Work{Type: t.Name, Params: needed[t.Name]})
@@ -42,6 +41,11 @@ func everyType(mode string) string {
 		fmt.Fprintf(&b, "  - {name: %s, workers: %d, %swork: {type: %s%s}}\n", t.Name, in.GroupSize(), pcomm, t.Name, extra[t.Name])
 	}
 	return b.String()
+}
+
+// refusedIn is why a type cannot run in a mode, empty if it can.
+func refusedIn(t *worker.Type, mode string) string {
+	return map[string]string{spawn.Fork: t.RefuseFork, spawn.Thread: t.RefuseThread, spawn.Container: t.RefuseContainer}[mode]
 }
 
 // Types that cannot run on their defaults alone: their parameters, as a spec has

@@ -42,10 +42,10 @@ func (h *Handle) Notes() []string {
 	return notes
 }
 
-// vectorNote says how wide the vectors of alu_hot were, and whether the spec
+// vectorNote says how wide the vectors of alu_hot and sequence were, and whether the spec
 // asked for others.
 func vectorNote(p *groupPlan, slabs []*worker.Slab) string {
-	if p.work.Type.Name != "alu_hot" {
+	if params := p.work.Type.Params; len(params) == 0 || params[0].Name != "width" {
 		return ""
 	}
 	for _, s := range slabs {

@@ -198,6 +198,13 @@ func TestSignalIsGivenBack(t *testing.T) {
 }
 
 func TestVectorNote(t *testing.T) {
+	phases := []any{map[string]any{"alu_hot": "1ms"}}
+	sequence := start(t, group(1, "sequence", "width", "vec128", "phases", phases))
+	waitPasses(t, sequence)
+	collect(t, sequence)
+	if notes := sequence.Notes(); len(notes) != 1 || notes[0] != "sequence: width vec128 ran 128 bits" {
+		t.Errorf("sequence: the notes are %q", notes)
+	}
 	for _, c := range []struct{ width, want string }{
 		{"scalar", "width scalar ran 64 bits"}, {"vec128", "width vec128 ran 128 bits"}, {"amx", "width amx is not to be had here, ran "},
 		{"vec256", "width vec256 "}, {"vec512", "width vec512 "}, {"widest", "width widest ran "}, // by the CPU; TestWidthsInGuest knows it

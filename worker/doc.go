@@ -1,7 +1,7 @@
 // Package worker is the work types: what each is called, which parameters it
 // takes, and the loop that a worker runs. One table, Types, lists them all; the
 // spec decoder, the documentation and the spawner read it, so adding a type is
-// one file and one row.
+// one file and one row, and a line in the test that pins the defaults.
 //
 // The loops run outside the Go runtime, under the rules of internal/bare: no
 // allocation, no defer, no interface, no pointer stored anywhere but on the

@@ -19,7 +19,7 @@ type Info struct {
 // ParamInfo is a parameter of a work type as a spec writes it.
 type ParamInfo struct {
 	Name    string   `json:"name"`
-	Kind    string   `json:"kind"` // count, duration, enum, bool, nodes, text, phases
+	Kind    string   `json:"kind"` // count, duration, enum, bool, nodes, text, phases, list of texts, texts by name
 	Unit    string   `json:"unit,omitempty"`
 	Default string   `json:"default"`
 	Min     string   `json:"min,omitempty"`
@@ -69,10 +69,12 @@ func Describe(t *Type) Info {
 func (p *Param) describe() ParamInfo {
 	info := ParamInfo{Name: p.Name, Kind: p.Kind.String(), Default: p.DefaultText(), Values: p.Values, Summary: p.Summary}
 	switch p.Kind {
-	case Count, Duration, Phases:
+	case Count, Duration, Phases, Texts, Pairs:
 		span := Param{Kind: p.Kind}
 		if p.Kind == Phases {
 			span.Kind = Duration
+		} else if p.Kind != Duration {
+			span.Kind = Count // of texts
 		}
 		info.Min, info.Max = span.Format(p.Min), span.Format(p.Max)
 	}
@@ -85,6 +87,8 @@ func (p *Param) describe() ParamInfo {
 		info.Unit = "1/s"
 	case p.Kind == Phases:
 		info.Unit = "name: duration"
+	case p.Kind == Texts, p.Kind == Pairs:
+		info.Unit = "texts"
 	}
 	return info
 }
@@ -102,6 +106,9 @@ func (p *ParamInfo) Accepts() string {
 		return "a list such as 0-3,8"
 	case p.Kind == "text":
 		return "text"
+	}
+	if p.Unit == "texts" {
+		return p.Min + " to " + p.Max + " texts"
 	}
 	return p.Min + " to " + p.Max
 }

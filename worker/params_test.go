@@ -199,8 +199,8 @@ func TestPhases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := [...]uint64{3, packPhase(phaseSleep, 5e6), packPhase(phaseIO, 1e9), packPhase(phaseALU, 2000), 0}
-	if got := [5]uint64(in.Values[:5]); got != want || !PhasesUseFile(&in.Values) {
+	want := [...]uint64{aluWidest, 3, packPhase(phaseSleep, 5e6), packPhase(phaseIO, 1e9), packPhase(phaseALU, 2000), 0}
+	if got := [6]uint64(in.Values[:6]); got != want || !PhasesUseFile(&in.Values) {
 		t.Errorf("the phases are %x, want %x; they use a file: %v", got, want, PhasesUseFile(&in.Values))
 	}
 	for _, bad := range []any{[]any{}, []any{"spin"}, []any{map[string]any{"spin": "1ms", "io": "1ms"}}, []any{map[string]any{"spin": 3}},

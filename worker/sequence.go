@@ -15,8 +15,8 @@ const (
 
 var phaseNames = []string{"spin", "sleep", "yield", "io", "alu_hot"}
 
-// MaxPhases is the most phases that sequence takes. Its parameter values are
-// their number and then each phase.
+// MaxPhases is the most phases that sequence takes. Its parameter values are the
+// width of vectors, the number of phases and then each.
 const MaxPhases = 8
 
 // A phase is one number: what it does above, for how many nanoseconds below.
@@ -30,7 +30,7 @@ func unpackPhase(v uint64) (what int, ns uint64) {
 
 // PhasesUseFile tells whether a sequence with these values writes to a file.
 func PhasesUseFile(values *[MaxParams]uint64) bool {
-	for _, v := range values[1 : 1+min(values[0], MaxPhases)] {
+	for _, v := range values[2 : 2+min(values[1], MaxPhases)] {
 		if what, _ := unpackPhase(v); what == phaseIO {
 			return true
 		}
@@ -40,10 +40,9 @@ func PhasesUseFile(values *[MaxParams]uint64) bool {
 
 // sequence goes through its phases, a pass being all of them once.
 func sequence(s *Slab) {
-	s.VectorBits = vectorBits(aluWidest)
 	for !s.Stopped() {
-		for i := uint64(0); i < s.Params[0] && i < MaxPhases && !s.Stopped(); i++ {
-			what, ns := unpackPhase(s.Params[1+i])
+		for i := uint64(0); i < s.Params[1] && i < MaxPhases && !s.Stopped(); i++ {
+			what, ns := unpackPhase(s.Params[2+i])
 			s.phase(what, int64(ns))
 		}
 		s.pass()
@@ -71,6 +70,7 @@ func (s *Slab) phase(what int, ns int64) {
 			s.rewriteFile()
 		}
 	case phaseALU:
+		s.VectorBits = vectorBits(s.Params[0])
 		for now := start; now < end && !s.Stopped(); now = bare.Now() {
 			s.aluPass()
 			s.checkpoint(now)

@@ -52,6 +52,7 @@ var Types = []Type{
 		Name: "sequence", Family: "cpu",
 		Summary: "a list of phases, around and around; wake latency is each sleep and yield, iteration cost 1024 steps of an alu_hot phase",
 		Params: []Param{
+			{Name: "width", Kind: Enum, Values: aluWidths, Default: aluWidest, Max: aluWidest, Summary: "of alu_hot phases, as of alu_hot"},
 			{Name: "phases", Kind: Phases, Min: 1 * usec, Max: maxSpan, Values: phaseNames, Summary: "what to do for how long, in order: at most 8 of {spin: 10ms}",
 				Phases: []uint64{phaseSpin<<phaseShift | 10*msec, phaseSleep<<phaseShift | 5*msec,
 					phaseYield<<phaseShift | 2*msec, phaseIO<<phaseShift | 5*msec, phaseALU<<phaseShift | 5*msec}},
