@@ -1,10 +1,19 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/guestinit/guestinit/report"
 )
 
 const shortSpec = "version: 1\nduration: 300ms\ngroups: [{workers: 1, work: spin_wait}]\n"
@@ -93,6 +102,37 @@ func TestFaultLocally(t *testing.T) {
 	for _, w := range r.report(t).Workers {
 		if w.ExitInfo == nil || w.ExitInfo.Code != 3 {
 			t.Errorf("exit info %+v", w.ExitInfo)
+		}
+	}
+}
+
+// TestInterruptedLocally sends signals to a local run that has a minute left: it
+// ends at once, with a report of what was done, which is no pass.
+func TestInterruptedLocally(t *testing.T) {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, program, "local", "--json", "-", "-")
+		var out, text bytes.Buffer
+		cmd.Stdin, cmd.Stdout = strings.NewReader("{version: 1, duration: 1m, groups: [{workers: 2, work: spin_wait}]}"), &out
+		pipe, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for lines := bufio.NewScanner(pipe); lines.Scan(); {
+			fmt.Fprintln(&text, lines.Text())
+			if strings.Contains(lines.Text(), "phase:") {
+				cmd.Process.Signal(sig)
+			}
+		}
+		cmd.Wait()
+		r := result{cmd.ProcessState.ExitCode(), out.String(), text.String()}
+		r.want(t, 5, "interrupted")
+		if rep := r.report(t); rep.Verdict != report.Fail || len(rep.Workers) != 2 || len(rep.Failures) == 0 || !strings.Contains(rep.Failures[0], "interrupted") {
+			t.Errorf("%v: %s, %d workers, %q", sig, rep.Verdict, len(rep.Workers), rep.Failures)
 		}
 	}
 }
