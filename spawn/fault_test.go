@@ -120,7 +120,8 @@ func TestKillOnlySignals(t *testing.T) {
 }
 
 // TestEarlyStopIsNotLost sends the stop signal while workers wait at the gate
-// (S17): they end at once when it opens, with real reports.
+// (S17): they end at once when it opens, with nobody to tell them again, and with
+// real reports.
 func TestEarlyStopIsNotLost(t *testing.T) {
 	h, err := Spawn(Workload{Groups: groups2()})
 	if err != nil {
@@ -132,6 +133,8 @@ func TestEarlyStopIsNotLost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	h.Start()
+	waitFor(t, "the workers' end", func() bool { return !h.Look() })
 	for _, r := range collect(t, h) {
 		if !r.Completed || r.Iterations != 0 {
 			t.Errorf("completed %v after %d iterations: %v", r.Completed, r.Iterations, r.ExitInfo)
