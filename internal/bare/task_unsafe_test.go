@@ -21,10 +21,12 @@ type probe struct {
 	pagesErrno          unix.Errno
 	migrated            uint64
 	hasMigrated         bool
+	mask                uint64 // signals that are blocked at birth
 }
 
 func probeInChild(arg uintptr) {
 	p := (*probe)(Pointer(arg))
+	Syscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, 0, uintptr(unsafe.Pointer(&p.mask)), 8, 0, 0)
 	Spin(1000)
 	p.now, p.cpuTime = Now(), ThreadCPU()
 	p.cpu, p.tid = CPU(), GetTID()
@@ -114,8 +116,8 @@ func TestVDSOIsUsed(t *testing.T) {
 	}
 }
 
-// TestCloneRestoresTheMask checks that the caller's signal mask survives clones
-// that succeed and that fail.
+// TestCloneRestoresTheMask checks that a task is born with every signal blocked,
+// and that the caller's mask survives clones that succeed and that fail.
 func TestCloneRestoresTheMask(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -123,6 +125,9 @@ func TestCloneRestoresTheMask(t *testing.T) {
 	unix.PthreadSigmask(unix.SIG_BLOCK, nil, &before)
 	p := sharedMemory(t, unsafe.Sizeof(probe{}))
 	runTask(t, probeInChild, uintptr(p))
+	if mask := (*probe)(p).mask | sigBit(unix.SIGKILL) | sigBit(unix.SIGSTOP); mask != ^uint64(0) {
+		t.Errorf("the task was born with the signals %x unblocked", ^mask)
+	}
 	area, err := NewArea()
 	if err != nil {
 		t.Fatal(err)
