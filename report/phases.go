@@ -8,11 +8,11 @@ import (
 )
 
 // PhaseGroups is what the groups did in one phase, pooled from the workers'
-// slices of it.
+// slices of it, and of the groups of a step from all that they did.
 type PhaseGroups struct {
 	Epoch  uint32  `json:"epoch"` // as in PhaseSlice
 	Name   string  `json:"name"`
-	Groups []Group `json:"groups"` // those with a slice of it
+	Groups []Group `json:"groups"` // those that worked in it
 }
 
 // EpochBetween is the epoch between steps.
@@ -47,24 +47,31 @@ func (r *Report) PhaseName(epoch uint32) string {
 func (r *Report) aggregatePhases() {
 	r.Phases = nil
 	pools := map[uint32]map[int]*pool{}
+	add := func(w *Worker, s *PhaseSlice) {
+		if s.Epoch == 0 || s.Epoch == EpochBetween {
+			return
+		}
+		of := pools[s.Epoch]
+		if of == nil {
+			of = map[int]*pool{}
+			pools[s.Epoch] = of
+		}
+		p := of[w.GroupIndex]
+		if p == nil {
+			p = newPool(r.Groups[w.GroupIndex])
+			of[w.GroupIndex] = p
+		}
+		p.addSlice(w, s)
+	}
 	for i := range r.Workers {
 		w := &r.Workers[i]
 		for j := range w.Phases {
-			s := &w.Phases[j]
-			if s.Epoch == 0 || s.Epoch == EpochBetween {
-				continue
-			}
-			of := pools[s.Epoch]
-			if of == nil {
-				of = map[int]*pool{}
-				pools[s.Epoch] = of
-			}
-			p := of[w.GroupIndex]
-			if p == nil {
-				p = newPool(r.Groups[w.GroupIndex])
-				of[w.GroupIndex] = p
-			}
-			p.addSlice(w, s)
+			add(w, &w.Phases[j])
+		}
+		if step := r.Groups[w.GroupIndex].Step; step > 0 && len(w.Phases) == 0 {
+			whole := w.Slice()
+			whole.Epoch = uint32(step)
+			add(w, &whole)
 		}
 	}
 	for _, epoch := range slices.Sorted(maps.Keys(pools)) {

@@ -211,8 +211,12 @@ func (t *table) latencies(what string, groups []Group) {
 	}
 }
 
-// phases writes a table per phase, for at most maxPhases of them.
+// phases writes a table per phase, for at most maxPhases of them. Where each group
+// had one step only, the table of all groups has said it.
 func (t *table) phases() {
+	if !slices.ContainsFunc(t.r.Workers, func(w Worker) bool { return len(w.Phases) > 0 }) {
+		return
+	}
 	for i := range t.r.Phases[:min(len(t.r.Phases), maxPhases)] {
 		p := &t.r.Phases[i]
 		t.line("")
