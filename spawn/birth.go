@@ -83,6 +83,7 @@ func Spawn(w Workload) (*Handle, error) {
 	}
 	if err == nil {
 		h.keeper.do(func() { err = h.awaitBirth() })
+		h.bornNs = monotonic()
 	}
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -138,6 +139,7 @@ func (h *Handle) bearAll() error {
 	h.reserve()
 	heap := excludeHeap(area)
 	defer heap.restore()
+	h.birthNs = monotonic()
 	next := 0
 	for g := range h.plans {
 		n := h.plans[g].group.Workers
@@ -237,6 +239,7 @@ func (h *Handle) startThreads() (err error) {
 	if h.stacks, err = bare.NewAreas(len(h.arena.slabs)); err != nil {
 		return err
 	}
+	h.birthNs = monotonic()
 	i := 0
 	for g := range h.plans {
 		for n := range h.plans[g].group.Workers {

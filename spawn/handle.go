@@ -40,7 +40,9 @@ type Handle struct {
 	members []member
 	stacks  *bare.Area // of threads
 
-	openedNs  int64 // CLOCK_MONOTONIC of opening the gate, 0 before
+	birthNs   int64 // CLOCK_MONOTONIC of the first clone
+	bornNs    int64 // of the last worker's arrival at the gate
+	openedNs  int64 // of opening the gate, 0 before
 	stoppedNs int64 // of the request to stop
 	endedNs   int64 // of the last collection
 	collected bool
@@ -81,6 +83,7 @@ type exitStatus struct {
 
 // Timing is how long the parts of a run took, from the spawner's clock.
 type Timing struct {
+	Birth     time.Duration // from the first clone until all stood at the gate
 	Run       time.Duration // from opening the gate to the request to stop
 	Collect   time.Duration // from the request to stop until the last worker was collected
 	StartSkew time.Duration // from opening the gate to the last worker's first pass
@@ -220,7 +223,7 @@ func (h *Handle) lives(m *member) bool {
 // Timing tells how long the parts of the run took; parts that did not happen
 // yet are 0.
 func (h *Handle) Timing() Timing {
-	var t Timing
+	t := Timing{Birth: time.Duration(h.bornNs - h.birthNs)}
 	if h.openedNs == 0 {
 		return t
 	}

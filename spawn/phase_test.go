@@ -193,6 +193,9 @@ func TestRunEndsOnTime(t *testing.T) {
 	if reports, err := h.Run(ctx, time.Minute); err != nil || len(reports) != 2 || !reports[0].Completed {
 		t.Errorf("cancelled: %v, %d reports", err, len(reports))
 	}
+	if birth := h.Timing().Birth; birth <= 0 || birth > 30*time.Second {
+		t.Errorf("the workers were born in %v", birth)
+	}
 	if run := h.Timing().Run; run < 50*time.Millisecond || run > 30*time.Second {
 		t.Errorf("the workers ran for %v", run)
 	}

@@ -24,7 +24,7 @@ const (
 )
 
 // costNames are the headings of the costs.
-var costNames = [numCosts]string{"birth us", "start skew us", "collect us", "memory KB"}
+var costNames = [numCosts]string{"spawn us", "start skew us", "collect us", "memory KB"}
 
 // cost is what each of a number of workers costs.
 type cost struct {
