@@ -112,3 +112,26 @@ func TestMkinitrdShellcheck(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// TestMkinitrdWords checks what the script says before it makes anything.
+func TestMkinitrdWords(t *testing.T) {
+	yaml := filepath.Join(t.TempDir(), "spec.yaml")
+	if err := os.WriteFile(yaml, []byte("version: 1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{[]string{"--help"}, 0, "Usage: mkinitrd.sh -o FILE"},
+		{nil, 2, "Usage: mkinitrd.sh -o FILE"},
+		{[]string{"-o", filepath.Join(t.TempDir(), "image"), "-i", "/bin/true", "-s", yaml}, 1, "spec " + yaml + " is no JSON; guestinit pack takes YAML too"},
+	} {
+		cmd := exec.Command(mkinitrd, tt.args...)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != tt.status || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%q: status %d, want %d with %q:\n%s", tt.args, got, tt.status, tt.want, out)
+		}
+	}
+}

@@ -262,7 +262,7 @@ func (r *runner) buildImage(o initramfs.Options) error {
 	r.notes = append(r.notes, m.Notes...)
 	took := time.Since(start)
 	r.bootMs = map[string]float64{"image": ms(took)}
-	r.emit(Event{Stage: StageImage, Text: fmt.Sprintf("%.1f MB, %s, in %v", float64(m.Bytes)/1e6, Count(len(m.Modules), "module"), took.Round(time.Millisecond))})
+	r.emit(Event{Stage: StageImage, Text: fmt.Sprintf("%.1f MB, %s, in %v", float64(m.Bytes)/1e6, report.Plural(len(m.Modules), "module"), took.Round(time.Millisecond))})
 	return nil
 }
 
@@ -311,7 +311,7 @@ func (r *runner) attempts(ctx context.Context, plan []qemu.Accelerator) error {
 			return err
 		}
 		r.res.Attempts++
-		r.emit(Event{Stage: StageBoot, Text: fmt.Sprintf("QEMU %s, %s, %s, %d MiB, link %s", r.version, a, Count(r.config.WithDefaults().CPUs, "CPU"), r.config.MemoryMiB, r.link.name())})
+		r.emit(Event{Stage: StageBoot, Text: fmt.Sprintf("QEMU %s, %s, %s, %d MiB, link %s", r.version, a, report.Plural(r.config.WithDefaults().CPUs, "CPU"), r.config.MemoryMiB, r.link.name())})
 		e, err := r.boot(ctx, a)
 		var noLink *linkError
 		switch {
@@ -383,7 +383,7 @@ func (r *runner) finish(e *ended) error {
 		rep.Failures = append(rep.Failures, topologyFailures(r.o.Topology, rep.Run.Topology)...)
 	}
 	check.Finish(rep, r.o.Spec)
-	r.emit(Event{Stage: StageReport, Text: fmt.Sprintf("%s, verdict %s", CountWorkers(len(rep.Workers)), rep.Verdict)})
+	r.emit(Event{Stage: StageReport, Text: fmt.Sprintf("%s, verdict %s", report.Plural(len(rep.Workers), "worker"), rep.Verdict)})
 	if failure != nil {
 		return failure
 	}

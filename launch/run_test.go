@@ -246,6 +246,21 @@ func TestCancelledBeforeItBegins(t *testing.T) {
 	}
 }
 
+// A deadline that passes as QEMU is about to be started is a timeout like any other.
+func TestNoTimeLeft(t *testing.T) {
+	o := fakeOptions(t, "pass")
+	o.Timeout = time.Second
+	o.Progress = func(e Event) {
+		if e.Stage == StageBoot {
+			time.Sleep(o.Timeout)
+		}
+	}
+	res, err := Run(t.Context(), o)
+	if ExitStatus(err, res.Report) != int(Timeout) || res.Report != nil || !strings.Contains(err.Error(), "--timeout") {
+		t.Errorf("got %v, report %v", err, res.Report)
+	}
+}
+
 func TestRetriesOnceSingleThreaded(t *testing.T) {
 	o := fakeOptions(t, "new-stalls-multi")
 	o.BootTimeout = 500 * time.Millisecond

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/guestinit/guestinit/report"
 )
 
 // NewProgress returns a function for Options.Progress that writes to w: a line
@@ -114,9 +116,9 @@ func counters(groups []GroupProgress) string {
 		}
 	}
 	if n := len(groups) - plainGroups; n > 0 {
-		parts = append(parts, Count(n, "more group"))
+		parts = append(parts, report.Plural(n, "more group"))
 	}
-	return fmt.Sprintf("%s alive; iterations: %s", CountWorkers(alive), strings.Join(parts, ", "))
+	return fmt.Sprintf("%s alive; iterations: %s", report.Plural(alive, "worker"), strings.Join(parts, ", "))
 }
 
 // NewEventLog returns a function for Options.Progress that writes every event to
@@ -130,14 +132,3 @@ func NewEventLog(w io.Writer) func(Event) {
 		_, _ = w.Write(append(line, '\n')) // whoever reads it is told by its end
 	}
 }
-
-// Count is a number of things as a person writes it: "1 group", "2 groups".
-func Count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
-// CountWorkers is Count of workers.
-func CountWorkers(n int) string { return Count(n, "worker") }

@@ -73,7 +73,7 @@ func (t *table) output(o *Output) {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	if n := len(lines) - maxTailLines; n > 0 || o.Omitted > 0 {
 		lines = lines[max(n, 0):]
-		t.line(fmt.Sprintf("  ... the last %s of %d bytes", plural(len(lines), "line"), o.Bytes))
+		t.line(fmt.Sprintf("  ... the last %s of %d bytes", Plural(len(lines), "line"), o.Bytes))
 	}
 	for _, l := range lines {
 		t.line("  " + clip(printable(strings.ReplaceAll(l, "\t", "        ")), t.width-2))

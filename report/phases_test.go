@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -25,7 +26,7 @@ func phasedReport() *Report {
 		})
 	}
 	r.Workers = append(r.Workers, Worker{TID: 310, GroupIndex: 1, WorkType: "spin_wait", Completed: true, WallNs: 1e9, CPUNs: 9e8, OffCPUNs: 1e8,
-		WorkUnits: 5, Iterations: 5, CPUsUsed: "1", Phases: []PhaseSlice{slice(2, 5, "1", nil)}})
+		WorkUnits: 5, Iterations: 5, CPUsUsed: "1"}) // a step's own: all of it is the step's
 	r.Aggregate([]GroupInfo{{Name: "pipes", WorkType: "pipe_io", Cgroup: "a", Workers: 2}, {Name: "noise", WorkType: "spin_wait", Cgroup: "b", Step: 2, Workers: 1}})
 	r.Checks = []Check{
 		{Name: "zero_progress", Scope: "cgroup a", Outcome: Pass, Unit: UnitWorkers},
@@ -60,7 +61,7 @@ func TestPhases(t *testing.T) {
 	if g := second[0]; g.Iterations != 600 || g.WakeLatency.Min != 2000 || g.CPUsUsed != "0-1" {
 		t.Errorf("%+v", g)
 	}
-	if g := second[1]; g.Name != "noise" || g.Step != 2 || g.Workers != 1 {
+	if g := second[1]; g.Name != "noise" || g.Step != 2 || g.Workers != 1 || g.Iterations != 5 || g.WallNs != 1e9 || g.CPUsUsed != "1" {
 		t.Errorf("%+v", g)
 	}
 	if len(r.Cgroups) != 2 || r.Cgroups[0].Name != "a" || r.Cgroups[0].Iterations != 800 || r.Cgroups[0].Workers != 2 || r.Cgroups[1].WorkType != "spin_wait" {
@@ -138,5 +139,19 @@ func TestBadRun(t *testing.T) {
 	r.Workers[0].Phases[1].CPUsUsed = "x"
 	if _, err := Decode(bytes.NewReader(encode(t, r)), Limits{}); err == nil {
 		t.Error("a slice on CPU x: accepted")
+	}
+}
+
+// Where each group has one step only, no table per step repeats that of all groups.
+func TestTableOfStepsAlone(t *testing.T) {
+	r := phasedReport()
+	r.Workers = r.Workers[2:]
+	r.Aggregate(infos(r))
+	var b bytes.Buffer
+	if err := WriteTable(&b, r, 100); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Phases) != 1 || strings.Contains(b.String(), "STEP 2") || !strings.Contains(b.String(), "noise") {
+		t.Errorf("%d phases:\n%s", len(r.Phases), &b)
 	}
 }

@@ -101,8 +101,8 @@ func known(is bool, format string, args ...any) string {
 // kernel says which kernel ran on what.
 func kernel(run *Run) string {
 	return listed(strings.TrimSpace(run.KernelRelease+" "+run.Machine),
-		known(run.CPUs > 0, "%s", plural(run.CPUs, "CPU")),
-		known(run.NUMANodes > 0, "%s", plural(run.NUMANodes, "NUMA node")),
+		known(run.CPUs > 0, "%s", Plural(run.CPUs, "CPU")),
+		known(run.NUMANodes > 0, "%s", Plural(run.NUMANodes, "NUMA node")),
 		known(run.Clocksource != "", "clocksource %s", run.Clocksource))
 }
 
@@ -282,7 +282,8 @@ func (t *table) list(heading string, lines []string) {
 	}
 }
 
-func plural(n int, what string) string {
+// Plural is a number of things as a person writes it: "1 worker", "2 workers".
+func Plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

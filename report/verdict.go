@@ -40,7 +40,7 @@ func (c *Check) figure(v float64) string {
 	case UnitPerSecond:
 		return formatCount(v) + "/s"
 	case UnitWorkers:
-		return plural(int(v), "worker")
+		return Plural(int(v), "worker")
 	}
 	return fmt.Sprintf("%.4g", v)
 }

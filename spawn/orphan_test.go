@@ -373,9 +373,9 @@ func waitGoneOrZombie(t *testing.T, pid int) {
 }
 
 // TestProgramsChildDies kills a program alone and does no more than look. Its child
-// ignores SIGHUP, has no tie to anybody and lives in a cgroup that is not the
-// handle's to empty: only the process group takes it along, when the program is
-// reaped (S16).
+// ignores SIGHUP and has no tie to anybody, and cgroups of programs are emptied
+// only when all is collected: it is the process group that takes it along, when
+// the program is reaped (S16).
 func TestProgramsChildDies(t *testing.T) {
 	h, err := Spawn(Workload{Groups: []spec.Group{programGroup(1, "nohup", "child", "sleep=1h")}})
 	if err != nil {

@@ -41,9 +41,9 @@ func (r *program) cut(pid int) {
 	r.cuts = append(r.cuts, r.soFar(pid))
 }
 
-// soFar is what the program has come to. A figure
-// that the kernel does not tell is 0. The pid is the program's as long as it has
-// not been measured at its end, which is before it is reaped.
+// soFar is what the program has come to; a figure that the kernel does not tell
+// is 0. The pid is the program's as long as it has not been measured at its end,
+// which is before it is reaped.
 func (r *program) soFar(pid int) (t total) {
 	s := r.slab
 	if r.ended {

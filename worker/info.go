@@ -70,11 +70,9 @@ func (p *Param) describe() ParamInfo {
 	info := ParamInfo{Name: p.Name, Kind: p.Kind.String(), Default: p.DefaultText(), Values: p.Values, Summary: p.Summary}
 	switch p.Kind {
 	case Count, Duration, Phases, Texts, Pairs:
-		span := Param{Kind: p.Kind}
-		if p.Kind == Phases {
+		span := Param{Kind: Count} // of texts, where they are
+		if p.Kind == Duration || p.Kind == Phases {
 			span.Kind = Duration
-		} else if p.Kind != Duration {
-			span.Kind = Count // of texts
 		}
 		info.Min, info.Max = span.Format(p.Min), span.Format(p.Max)
 	}

@@ -74,7 +74,7 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 	res, err := scenario.Run(ctx, s, report.Run{Version: version(), Accelerator: "none", Link: "none"}, scenario.Sink{
 		Samples: s.Samples,
 		Begin: func(report.Run) error {
-			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: fmt.Sprintf("%s, for %v", launch.CountWorkers(s.Workers()), s.Duration)})
+			show(launch.Event{Stage: launch.StagePhase, At: time.Since(begin), Text: fmt.Sprintf("%s, for %v", report.Plural(s.Workers(), "worker"), s.Duration)})
 			return nil
 		},
 		Event: func(e scenario.Event) {
@@ -96,7 +96,7 @@ func runLocal(ctx context.Context, s *spec.Spec, show func(launch.Event)) (*repo
 	if err != nil {
 		return nil, err
 	}
-	show(launch.Event{Stage: launch.StageReport, At: time.Since(begin), Text: launch.CountWorkers(len(r.Workers))})
+	show(launch.Event{Stage: launch.StageReport, At: time.Since(begin), Text: report.Plural(len(r.Workers), "worker")})
 	r.Run, r.Notes, r.Failures = res.Run, res.Notes, res.Failures
 	if errors.Is(ctx.Err(), context.Canceled) {
 		err = errors.New("interrupted; the report covers the time until then")

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/guestinit/guestinit/launch"
+	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/scenario"
 	"github.com/guestinit/guestinit/spec"
 	"github.com/guestinit/guestinit/spec/schema"
@@ -83,7 +84,7 @@ func setUpSpecValidate(*flag.FlagSet) func([]string, streams) int {
 		if err != nil {
 			return fail(io, launch.Usage, err)
 		}
-		fmt.Fprintf(io.out, "%s: ok: %s in %s for %v\n", args[0], launch.CountWorkers(s.Workers()), launch.Count(len(s.Placed()), "group"), s.Duration)
+		fmt.Fprintf(io.out, "%s: ok: %s in %s for %v\n", args[0], report.Plural(s.Workers(), "worker"), report.Plural(len(s.Placed()), "group"), s.Duration)
 		return launch.StatusPass
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // What each worker costs.
 const (
-	costBirth   = iota // us
+	costSpawn   = iota // us
 	costSkew           // us
 	costCollect        // us
 	costMemory         // KB of the machine

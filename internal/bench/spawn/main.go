@@ -5,7 +5,7 @@
 // and the ratios, and beside it what all of a Spawn takes: it also checks the
 // workload and makes its memory. The re-execution is left out above 1000 workers.
 //
-// A second table shows what grows with the number of workers: births, start skew
+// A second table shows what grows with the number of workers: Spawn, start skew
 // (of workers that sleep: spinners keep each other waiting for time slices),
 // collection and memory, per worker, and against the same with 1000 workers.
 //
