@@ -12,32 +12,38 @@ import (
 	"github.com/guestinit/guestinit/worker"
 )
 
-// births guards the processes that belong to handles of this process, by pid. It
-// is held across each clone, so a reaper that asks Owns never sees a worker that
-// is not there yet. Who collects must not wait for it: a reaped process is still
-// there until its handle closes.
-var births = struct {
+// birthRegister guards the processes that belong to handles of this process, by
+// pid. It is held across each clone, so a reaper that asks Owns never sees a
+// worker that is not there yet. Who collects must not wait for it: a reaped
+// process is still there until its handle closes.
+type birthRegister struct {
 	sync.Mutex
 	owned map[int]*process
-}{}
+}
+
+// births is on the heap, which births leave out: in the program's data each one
+// would cost the spawner a copy of the page that it locks on.
+var births = sync.OnceValue(func() *birthRegister { return new(birthRegister) })
 
 // Owns tells whether pid is a worker that a handle of this process will reap.
 // A process that reaps orphans (PID 1) must leave such a pid alone.
 func Owns(pid int) bool {
-	births.Lock()
-	defer births.Unlock()
-	p := births.owned[pid]
+	b := births()
+	b.Lock()
+	defer b.Unlock()
+	p := b.owned[pid]
 	return p != nil && !p.reaped.Load()
 }
 
 // disown forgets processes that were reaped.
 func disown(procs []*process) {
-	births.Lock()
-	defer births.Unlock()
+	b := births()
+	b.Lock()
+	defer b.Unlock()
 	for _, p := range procs {
 		// The number may be another's by now.
-		if p.reaped.Load() && births.owned[p.pid] == p {
-			delete(births.owned, p.pid)
+		if p.reaped.Load() && b.owned[p.pid] == p {
+			delete(b.owned, p.pid)
 		}
 	}
 }
@@ -161,10 +167,12 @@ func (h *Handle) reserve() {
 	n := len(h.arena.slabs)
 	h.members = slices.Grow(h.members, n)
 	h.procs = slices.Grow(h.procs, n)
-	births.Lock()
-	defer births.Unlock()
-	if births.owned == nil {
-		births.owned = make(map[int]*process, n)
+	h.unborn = make([]process, n)
+	b := births()
+	b.Lock()
+	defer b.Unlock()
+	if b.owned == nil {
+		b.owned = make(map[int]*process, n)
 	}
 }
 
@@ -281,14 +289,16 @@ type birth struct {
 // its first steps, when it takes a copy of what it owns: copying it here would
 // cost time in proportion to the workers born before.
 func (h *Handle) bear(b birth, c *worker.Container) error {
-	p := &process{container: c}
-	births.Lock()
+	p := &h.unborn[len(h.procs)]
+	p.container = c
+	register := births()
+	register.Lock()
 	pid, err := b.area.Clone(b.args, b.main, b.arg)
 	if err == nil {
 		p.pid = pid
-		births.owned[pid] = p
+		register.owned[pid] = p
 	}
-	births.Unlock()
+	register.Unlock()
 	if err != nil {
 		return err
 	}

@@ -110,10 +110,10 @@ func TestNoSuchCgroup(t *testing.T) {
 // wantNothingLeft checks that no worker of this process lives.
 func wantNothingLeft(t *testing.T) {
 	t.Helper()
-	births.Lock()
-	defer births.Unlock()
-	if len(births.owned) != 0 {
-		t.Errorf("workers are still owned: %v", births.owned)
+	births().Lock()
+	defer births().Unlock()
+	if len(births().owned) != 0 {
+		t.Errorf("workers are still owned: %v", births().owned)
 	}
 }
 

@@ -269,8 +269,8 @@ func limitDescriptors() error {
 		if !slices.Contains(places, place) {
 			places = append(places, place)
 		}
-		if len(births.owned) != 0 || len(fill) == 0 {
-			return fmt.Errorf("with %d free descriptors: workers are left: %v", free, births.owned)
+		if len(births().owned) != 0 || len(fill) == 0 {
+			return fmt.Errorf("with %d free descriptors: workers are left: %v", free, births().owned)
 		}
 		if n, err := unix.FcntlInt(uintptr(fill[len(fill)-1]), unix.F_GETFD, 0); err != nil {
 			return fmt.Errorf("a descriptor of the spawner's was closed: %d, %w", n, err)

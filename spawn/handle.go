@@ -37,6 +37,7 @@ type Handle struct {
 	arena   *arena
 	epoll   int
 	procs   []*process
+	unborn  []process // memory of procs, made before the births
 	members []member
 	stacks  *bare.Area // of threads
 
