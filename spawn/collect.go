@@ -19,13 +19,15 @@ import (
 // in their loops, 5 s to commit, then SIGKILL, and 3 s to reap. Calling it again
 // returns the same reports.
 func (h *Handle) StopAndCollect() ([]report.Worker, error) {
-	if h.closed {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if h.closed.Load() {
 		return nil, errors.New("stop and collect: the handle is closed")
 	}
 	if len(h.members) == 0 {
 		return nil, nil
 	}
-	if !h.collected {
+	if !h.collected.Load() {
 		h.keeper.do(func() {
 			h.open()
 			h.collect()
@@ -40,10 +42,12 @@ func (h *Handle) StopAndCollect() ([]report.Worker, error) {
 // is on time whatever they do to the rest of the process. It stops early when
 // ctx ends or when no worker is left; Timing tells how long they ran.
 func (h *Handle) Run(ctx context.Context, d time.Duration) ([]report.Worker, error) {
-	if h.closed {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if h.closed.Load() {
 		return nil, errors.New("run: the handle is closed")
 	}
-	if h.collected {
+	if h.collected.Load() {
 		return nil, errors.New("run: the workers were collected already")
 	}
 	if len(h.members) == 0 {
@@ -65,7 +69,7 @@ func (h *Handle) Run(ctx context.Context, d time.Duration) ([]report.Worker, err
 	})
 	h.keeper.do(func() {
 		h.open()
-		h.waitUntil(h.openedNs + int64(d))
+		h.waitUntil(h.openedNs.Load() + int64(min(d, maxRun)))
 		unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, wake, nil)
 		h.collect()
 	})
@@ -75,6 +79,9 @@ func (h *Handle) Run(ctx context.Context, d time.Duration) ([]report.Worker, err
 	h.finishPrograms()
 	return h.reports(), nil
 }
+
+// maxRun bounds what Run waits for, so that no sum of it with the clock overflows.
+const maxRun = 100 * 365 * 24 * time.Hour
 
 // wakeEvent is the Fd of the event that ends Run early; processes have their
 // index there.
@@ -115,9 +122,9 @@ func (h *Handle) reports() []report.Worker {
 
 // collect runs on the keeper's thread.
 func (h *Handle) collect() {
-	h.collected = true
+	h.collected.Store(true)
 	h.await(&h.arena.shared.ReadyCount, worker.StateRunning, readyTimeout)
-	h.stoppedNs = monotonic()
+	h.stoppedNs.Store(monotonic())
 	h.expectEnds()
 	for i := range h.members {
 		atomic.StoreUint32(&h.members[i].slab.Stop, 1)
@@ -132,7 +139,7 @@ func (h *Handle) collect() {
 	}
 	h.endPrograms(begin)
 	h.endAll(time.Until(begin.Add(commitTimeout)))
-	h.endedNs = monotonic()
+	h.endedNs.Store(monotonic())
 	h.settle()
 }
 
@@ -247,7 +254,7 @@ func (h *Handle) reapAll(deadline time.Time) bool {
 // their number.
 func (h *Handle) reapReady(wait time.Duration) int {
 	var events [128]unix.EpollEvent
-	ms := int((wait + time.Millisecond - 1) / time.Millisecond)
+	ms := int((min(wait, time.Hour) + time.Millisecond - 1) / time.Millisecond)
 	reaped := 0
 	for {
 		n, err := unix.EpollWait(h.epoll, events[:], ms)
@@ -280,7 +287,7 @@ func (h *Handle) reap(p *process) bool {
 		return false
 	}
 	if p.program != nil && err == nil {
-		p.program.judge(&p.exit, h.stoppedNs != 0)
+		p.program.judge(&p.exit, h.stoppedNs.Load() != 0)
 	}
 	p.waitErr = err
 	p.reaped.Store(true)

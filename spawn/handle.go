@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,9 +28,15 @@ const (
 	lookInterval = 20 * time.Millisecond
 )
 
-// Handle is a workload whose workers were born. Its methods are not safe for
-// concurrent use, but for SnapshotIterations, Kill and WorkerPIDs.
+// Handle is a workload whose workers were born. Its methods can be called from
+// several goroutines. Start, Run, StopAndCollect, AwaitWork, Look, Notes and Close
+// take turns; the others wait for nobody, and do nothing once the handle is
+// closed. Close kills first and then takes its turn, so that it ends a Run.
 type Handle struct {
+	turn  sync.Mutex   // held by methods that take turns
+	alive sync.RWMutex // held by those that read the workers' memory, and to unmap it
+	phase sync.Mutex   // held by SetPhase
+
 	groups  []spec.Group
 	plans   []groupPlan
 	cloner  *thread
@@ -41,16 +48,16 @@ type Handle struct {
 	members []member
 	stacks  *bare.Area // of threads
 
-	birthNs   int64 // CLOCK_MONOTONIC of the first clone
-	bornNs    int64 // of the last worker's arrival at the gate
-	openedNs  int64 // of opening the gate, 0 before
-	stoppedNs int64 // of the request to stop
-	endedNs   int64 // of the last collection
-	collected bool
-	closed    bool
-	cancelled bool // Run was told to stop early
-	outranked bool // the keeper was put before workers of priority 99
-	spawner   string
+	birthNs   int64        // CLOCK_MONOTONIC of the first clone
+	bornNs    int64        // of the last worker's arrival at the gate
+	openedNs  atomic.Int64 // of opening the gate, 0 before
+	stoppedNs atomic.Int64 // of the request to stop
+	endedNs   atomic.Int64 // of the last collection
+	collected atomic.Bool
+	closed    atomic.Bool
+	cancelled bool                   // Run was told to stop early
+	outranked bool                   // the keeper was put before workers of priority 99
+	spawner   atomic.Pointer[string] // what scheduling it was given then
 
 	rescueNs int64 // CLOCK_MONOTONIC of the next round of rescue, 0 while none is due
 	rescued  int   // tasks that rescue raised
@@ -95,8 +102,8 @@ type Timing struct {
 // it is "deadline:50ms/100ms" (runtime, period) where workers have priority 99,
 // with less runtime where other handles have reserved some.
 func (h *Handle) Spawner() string {
-	if h.spawner != "" {
-		return h.spawner
+	if policy := h.spawner.Load(); policy != nil {
+		return *policy
 	}
 	return h.cloner.policy // the keeper's is the same
 }
@@ -104,7 +111,13 @@ func (h *Handle) Spawner() string {
 // WorkerPIDs lists what the workload is made of for the kernel: the pids of its
 // processes in order of birth, where a container counts once, or, in thread
 // mode, the tids of its threads. They stay valid until the worker is collected.
+// A closed handle has none.
 func (h *Handle) WorkerPIDs() []int {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
+	if h.closed.Load() {
+		return nil
+	}
 	var pids []int
 	for _, p := range h.procs {
 		pids = append(pids, p.pid)
@@ -128,21 +141,24 @@ func (h *Handle) CgroupProcs() ([]int, error) {
 
 // Start opens the gate. Opening it again changes nothing.
 func (h *Handle) Start() {
-	if len(h.members) > 0 {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if len(h.members) > 0 && !h.closed.Load() {
 		h.keeper.do(h.open)
 	}
 }
 
 // open opens the gate, on the keeper's thread.
 func (h *Handle) open() {
-	if h.openedNs != 0 {
+	if h.openedNs.Load() != 0 {
 		return
 	}
 	if h.rivals() {
 		h.outranked = true
-		h.spawner = h.keeper.outrank()
+		policy := h.keeper.outrank()
+		h.spawner.Store(&policy)
 	}
-	h.openedNs = monotonic()
+	h.openedNs.Store(monotonic())
 	atomic.StoreUint32(&h.arena.shared.Gate, 1)
 	futexWakeAll(&h.arena.shared.Gate)
 }
@@ -170,6 +186,11 @@ func (h *Handle) settle() {
 // after Start; a group's own affinity, which the worker puts in place behind the
 // gate, comes after what was set before.
 func (h *Handle) SetAffinity(i int, cpus spec.CPUList) error {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
+	if h.closed.Load() {
+		return errors.New("set affinity: the handle is closed")
+	}
 	if i < 0 || i >= len(h.members) {
 		return fmt.Errorf("set affinity: no worker %d, the handle has %d", i, len(h.members))
 	}
@@ -194,10 +215,15 @@ func (h *Handle) SetAffinity(i int, cpus spec.CPUList) error {
 }
 
 // SnapshotIterations is how many passes each worker has made, in report order.
-// It can be called at any time before Close.
+// After Close all are 0.
 func (h *Handle) SnapshotIterations() []uint64 {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
 	counts := make([]uint64, len(h.members))
 	for i := range counts {
+		if h.closed.Load() {
+			break
+		}
 		counts[i] = atomic.LoadUint64(&h.members[i].slab.Iterations)
 	}
 	return counts
@@ -206,9 +232,11 @@ func (h *Handle) SnapshotIterations() []uint64 {
 // Alive tells which workers have not ended, in report order, as far as this
 // handle has noticed: it looks while it waits in Run or collects.
 func (h *Handle) Alive() []bool {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
 	alive := make([]bool, len(h.members))
 	for i := range alive {
-		alive[i] = !h.closed && h.lives(&h.members[i])
+		alive[i] = !h.closed.Load() && h.lives(&h.members[i])
 	}
 	return alive
 }
@@ -224,19 +252,22 @@ func (h *Handle) lives(m *member) bool {
 // Timing tells how long the parts of the run took; parts that did not happen
 // yet are 0.
 func (h *Handle) Timing() Timing {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
+	opened, stopped, ended := h.openedNs.Load(), h.stoppedNs.Load(), h.endedNs.Load()
 	t := Timing{Birth: time.Duration(h.bornNs - h.birthNs)}
-	if h.openedNs == 0 {
+	if opened == 0 {
 		return t
 	}
-	if h.stoppedNs != 0 {
-		t.Run = time.Duration(h.stoppedNs - h.openedNs)
+	if stopped != 0 {
+		t.Run = time.Duration(stopped - opened)
 	}
-	if h.endedNs != 0 {
-		t.Collect = time.Duration(h.endedNs - h.stoppedNs)
+	if ended != 0 {
+		t.Collect = time.Duration(ended - stopped)
 	}
-	if !h.closed {
+	if !h.closed.Load() {
 		for i := range h.members {
-			t.StartSkew = max(t.StartSkew, time.Duration(h.members[i].slab.StartNs-h.openedNs))
+			t.StartSkew = max(t.StartSkew, time.Duration(h.members[i].slab.StartNs-opened))
 		}
 	}
 	return t
@@ -249,7 +280,11 @@ func (h *Handle) Timing() Timing {
 // k, BetweenPhases between steps; before Start it names the first phase. Phases
 // beyond the workload's number of them belong to the last one.
 func (h *Handle) SetPhase(epoch uint32) {
-	if h.arena == nil || h.closed || h.collected || h.arena.turns == 0 {
+	h.phase.Lock()
+	defer h.phase.Unlock()
+	h.alive.RLock()
+	defer h.alive.RUnlock()
+	if h.arena == nil || h.closed.Load() || h.collected.Load() || h.arena.turns == 0 {
 		return
 	}
 	shared := h.arena.shared
@@ -257,7 +292,7 @@ func (h *Handle) SetPhase(epoch uint32) {
 	switch {
 	case shared.MarkAt(turn).Epoch == epoch:
 		return
-	case h.openedNs == 0:
+	case h.openedNs.Load() == 0:
 		shared.MarkAt(turn).Epoch = epoch
 	case int(turn)+1 < h.arena.turns:
 		*shared.MarkAt(turn + 1) = worker.Mark{AtNs: monotonic(), Epoch: epoch}
@@ -272,6 +307,11 @@ const BetweenPhases = math.MaxUint32
 // Kill sends SIGKILL to all processes of the workload and what they forked, and
 // asks threads to stop. It waits for nothing: StopAndCollect or Close reaps.
 func (h *Handle) Kill() {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
+	if h.closed.Load() {
+		return
+	}
 	for _, p := range h.procs {
 		p.kill()
 	}
@@ -285,15 +325,20 @@ func (h *Handle) Kill() {
 // nothing. The error names what could not be undone; the memory of a thread that
 // cannot be ended stays.
 func (h *Handle) Close() error {
-	if h.closed {
+	if !h.collected.Load() {
+		h.Kill() // what others wait for ends now
+	}
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if h.closed.Load() {
 		return nil
 	}
 	if h.arena == nil {
-		h.closed = true
+		h.closed.Store(true)
 		return nil
 	}
 	var errs []error
-	if !h.collected {
+	if !h.collected.Load() {
 		h.keeper.do(func() {
 			h.Kill()
 			h.expectEnds()
@@ -306,7 +351,9 @@ func (h *Handle) Close() error {
 			h.settle()
 		})
 	}
-	h.closed = true
+	h.alive.Lock()
+	h.closed.Store(true) // nobody reads the memory from here on
+	h.alive.Unlock()
 	h.keeper.giveBack()
 	disown(h.procs)
 	for _, p := range h.procs {

@@ -23,7 +23,9 @@ func (p *groupPlan) label() string {
 // one line each: the files behind I/O, and vectors narrower than asked for. It
 // is complete once the workers were collected, and empty after Close.
 func (h *Handle) Notes() []string {
-	if h.arena == nil || h.closed {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if h.arena == nil || h.closed.Load() {
 		return nil
 	}
 	notes := append([]string(nil), h.arena.notes...)

@@ -324,7 +324,7 @@ func TestGrandchildrenDie(t *testing.T) {
 			child := stopWithChild(t, worker)
 			end(h, worker)
 			waitGoneOrZombie(t, child)
-			if r := h.closed; !r {
+			if r := h.closed.Load(); !r {
 				if reports := collect(t, h); reports[0].Completed || reports[0].ExitInfo.Signal != 9 {
 					t.Errorf("the worker: %+v", reports[0].ExitInfo)
 				}

@@ -102,7 +102,7 @@ func phaseLatency(addr uintptr) *report.Latency {
 func (h *Handle) addLoop(r *report.Worker, m *member) {
 	s := m.slab
 	r.WorkUnits, r.Iterations = s.WorkUnits, s.Iterations
-	r.StartedNs = s.StartNs - h.openedNs
+	r.StartedNs = s.StartNs - h.openedNs.Load()
 	r.WallNs = nonNegative(s.EndNs - s.StartNs)
 	switch {
 	case r.Completed, m.proc >= 0 && h.procs[m.proc].program != nil && h.procs[m.proc].program.ended:
@@ -206,6 +206,11 @@ func latency(addr uintptr) *report.Latency {
 // worker's memory itself, up to 800 KB a population, and there until Close: copy
 // what is to last longer.
 func (h *Handle) AttachSamples(i int, r *report.Worker) {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
+	if h.closed.Load() {
+		return
+	}
 	s := h.members[i].slab
 	attach := func(addr uintptr, l *report.Latency) {
 		if l != nil {

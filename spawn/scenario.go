@@ -10,10 +10,12 @@ import (
 // Look takes note of workers that ended, as Run does while it waits, and tells
 // whether any lives.
 func (h *Handle) Look() bool {
-	if len(h.members) == 0 || h.closed {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if len(h.members) == 0 || h.closed.Load() {
 		return false
 	}
-	if !h.collected {
+	if !h.collected.Load() {
 		h.keeper.do(func() { h.reapReady(0) })
 	}
 	return !h.noneLives()
@@ -22,7 +24,9 @@ func (h *Handle) Look() bool {
 // AwaitWork waits until all workers that live work, behind their gate and their
 // set-up; false if some do not by the limit.
 func (h *Handle) AwaitWork(limit time.Duration) (all bool) {
-	if len(h.members) == 0 || h.closed || h.collected {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if len(h.members) == 0 || h.closed.Load() || h.collected.Load() {
 		return true
 	}
 	h.keeper.do(func() { all = h.await(&h.arena.shared.ReadyCount, worker.StateRunning, limit) })
@@ -42,10 +46,12 @@ func RemoveCgroup(dir string) error { return removeCgroup(dir) }
 // room for slices, counts as one that has, and so does a program, whose slices
 // SetPhase itself closes.
 func (h *Handle) InPhase() bool {
-	if h.arena == nil || h.closed {
+	h.alive.RLock()
+	defer h.alive.RUnlock()
+	if h.arena == nil || h.closed.Load() {
 		return true
 	}
-	turn := h.arena.shared.Turn
+	turn := atomic.LoadUint32(&h.arena.shared.Turn)
 	for i := range h.members {
 		s := h.members[i].slab
 		if state(s) != worker.StateRunning || s.PhaseRoom == 0 || s.Program != 0 || !h.lives(&h.members[i]) {
