@@ -35,14 +35,15 @@ func Owns(pid int) bool {
 	return p != nil && !p.reaped.Load()
 }
 
-// disown forgets processes that were reaped.
+// disown forgets processes that were reaped, or that nobody will reap any more: a
+// process that reaps orphans may have them.
 func disown(procs []*process) {
 	b := births()
 	b.Lock()
 	defer b.Unlock()
 	for _, p := range procs {
 		// The number may be another's by now.
-		if p.reaped.Load() && b.owned[p.pid] == p {
+		if b.owned[p.pid] == p {
 			delete(b.owned, p.pid)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -254,8 +255,11 @@ func (h *Handle) reapAll(deadline time.Time) bool {
 // their number.
 func (h *Handle) reapReady(wait time.Duration) int {
 	var events [128]unix.EpollEvent
+	if len(h.held) > 0 {
+		wait = min(wait, lookInterval)
+	}
 	ms := int((min(wait, time.Hour) + time.Millisecond - 1) / time.Millisecond)
-	reaped := 0
+	reaped := h.reapHeld()
 	for {
 		n, err := unix.EpollWait(h.epoll, events[:], ms)
 		if err != nil || n == 0 {
@@ -284,6 +288,7 @@ func (h *Handle) reap(p *process) bool {
 	}
 	done, err := waitPidfd(p.pidfd, &p.exit)
 	if err == nil && !done {
+		h.hold(p)
 		return false
 	}
 	if p.program != nil && err == nil {
@@ -291,8 +296,27 @@ func (h *Handle) reap(p *process) bool {
 	}
 	p.waitErr = err
 	p.reaped.Store(true)
-	unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, p.pidfd, nil)
+	if !p.held {
+		unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, p.pidfd, nil)
+	}
 	return true
+}
+
+// hold takes note of a process that has ended and cannot be reaped: a debugger
+// that traces it must do so first. Its pidfd is readable all that time.
+func (h *Handle) hold(p *process) {
+	if !p.held {
+		p.held = true
+		h.held = append(h.held, p)
+		unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, p.pidfd, nil)
+	}
+}
+
+// reapHeld reaps those that were let go, and returns their number.
+func (h *Handle) reapHeld() int {
+	n := len(h.held)
+	h.held = slices.DeleteFunc(h.held, h.reap)
+	return n - len(h.held)
 }
 
 // signal sends a signal to the process, unless it was reaped.

@@ -44,7 +44,8 @@ type Handle struct {
 	arena   *arena
 	epoll   int
 	procs   []*process
-	unborn  []process // memory of procs, made before the births
+	unborn  []process  // memory of procs, made before the births
+	held    []*process // that have ended, and somebody else keeps from being reaped
 	members []member
 	stacks  *bare.Area // of threads
 
@@ -78,6 +79,7 @@ type process struct {
 	container  *worker.Container // nil for a forked worker
 	program    *program          // of an exec worker
 	reaped     atomic.Bool       // written by the keeper
+	held       bool              // it is in Handle.held
 	waitErr    error
 	exit       exitStatus
 }

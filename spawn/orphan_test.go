@@ -27,6 +27,7 @@ var helpers = map[string]func(){
 	"limits":  playLimits,
 	"crowd":   playCrowd,
 	"program": playProgram,
+	"tracer":  playTracer,
 	"spawner": func() {
 		h, err := Spawn(Workload{Groups: groups2()})
 		if err != nil {
