@@ -17,8 +17,10 @@ import (
 // StopAndCollect stops all workers and returns exactly one report per worker, in
 // order of group and index. It starts workers that nobody started. Workers are
 // collected side by side, and every wait is bounded: at most 5 s until all are
-// in their loops, 5 s to commit, then SIGKILL, and 3 s to reap. Calling it again
-// returns the same reports.
+// in their loops, 5 s to commit, then SIGKILL, and 3 s to reap. Where thousands of
+// workers take longer than that each bound moves, while some of them get there
+// every second, by 20 ms a worker at most. Calling it again returns the same
+// reports.
 func (h *Handle) StopAndCollect() ([]report.Worker, error) {
 	h.turn.Lock()
 	defer h.turn.Unlock()
@@ -172,47 +174,69 @@ func (h *Handle) endAll(grace time.Duration) {
 	}
 }
 
-// allEnd reaps processes and waits for threads, until all have ended or the
-// timeout passed.
+// allEnd reaps processes and waits for threads, until all have ended or patience
+// with them has.
 func (h *Handle) allEnd(timeout time.Duration) bool {
-	deadline := time.Now().Add(timeout)
-	return h.reapAll(deadline) && h.joinThreads(deadline)
+	p := h.patience(timeout)
+	return h.reapAll(p) && h.joinThreads(p)
 }
 
 // joinThreads waits until the kernel has cleared the tid of every thread. All
 // were told to stop before, so one after the other is side by side.
-func (h *Handle) joinThreads(deadline time.Time) bool {
+func (h *Handle) joinThreads(p *patience) bool {
 	for i := range h.members {
 		if h.members[i].proc >= 0 {
 			continue
 		}
 		live := &h.members[i].slab.LiveTID
 		for tid := atomic.LoadUint32(live); tid != 0; tid = atomic.LoadUint32(live) {
-			left := time.Until(deadline)
+			left := p.left()
 			if left <= 0 {
 				return false
 			}
 			futexWaitFor(live, tid, h.rescue(left))
 		}
+		p.progress()
 	}
 	return true
 }
 
 // await waits until count says that every worker reached the state, or ended on
-// the way, or the timeout passed; false if it passed. It runs on the keeper's
-// thread.
+// the way, or patience ends; false if it does. It runs on the keeper's thread.
 func (h *Handle) await(count *uint32, want uint32, timeout time.Duration) bool {
-	deadline := time.Now().Add(timeout)
-	for {
-		n := atomic.LoadUint32(count)
-		if int(n) >= len(h.members) || int(n) >= len(h.members)-h.endedBefore(want) {
+	return h.awaitFor(count, want, h.patience(timeout))
+}
+
+// awaitFor is await with a patience. Only the worker that makes the count complete
+// wakes the keeper, which looks for others that ended from time to time: each look
+// takes time in proportion to their number.
+func (h *Handle) awaitFor(count *uint32, want uint32, p *patience) bool {
+	all := uint32(len(h.members))
+	look := lookInterval + time.Duration(all)*time.Microsecond*10
+	defer atomic.StoreUint32(&h.arena.shared.Awaited, 0)
+	for seen := uint32(0); ; {
+		if n := atomic.LoadUint32(count); n >= all {
 			return true
+		} else if n > seen {
+			seen = n
+			p.progress()
 		}
-		left := time.Until(deadline)
-		if left <= 0 {
+		enough := all - uint32(h.endedBefore(want))
+		atomic.StoreUint32(&h.arena.shared.Awaited, enough)
+		for next := time.Now().Add(look); ; {
+			n := atomic.LoadUint32(count)
+			if n >= enough {
+				return true
+			}
+			left := min(p.left(), time.Until(next))
+			if left <= 0 {
+				break
+			}
+			futexWaitFor(count, n, left)
+		}
+		if p.left() <= 0 && atomic.LoadUint32(count) <= seen {
 			return false
 		}
-		futexWaitFor(count, n, min(left, lookInterval))
 	}
 }
 
@@ -229,12 +253,12 @@ func (h *Handle) endedBefore(want uint32) int {
 	return ended
 }
 
-// reapAll reaps processes as they end until all have, or the deadline passed.
-func (h *Handle) reapAll(deadline time.Time) bool {
+// reapAll reaps processes as they end until all have, or patience ends.
+func (h *Handle) reapAll(p *patience) bool {
 	for {
 		left := 0
-		for _, p := range h.procs {
-			if !p.reaped.Load() {
+		for _, proc := range h.procs {
+			if !proc.reaped.Load() {
 				left++
 			}
 		}
@@ -242,11 +266,14 @@ func (h *Handle) reapAll(deadline time.Time) bool {
 			return true
 		}
 		for left > 0 {
-			wait := time.Until(deadline)
+			wait := p.left()
 			if wait <= 0 {
 				return false
 			}
-			left -= h.reapReady(h.rescue(wait))
+			if n := h.reapReady(h.rescue(wait)); n > 0 {
+				left -= n
+				p.progress()
+			}
 		}
 	}
 }

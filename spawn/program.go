@@ -231,7 +231,7 @@ func (h *Handle) endPrograms(begin time.Time) {
 				next = p.program.grace
 			}
 		}
-		if next < 0 || h.reapAll(begin.Add(next)) {
+		if next < 0 || h.reapAll(until(begin.Add(next))) {
 			return
 		}
 		for _, p := range h.procs {

@@ -37,11 +37,10 @@ func (h *Handle) rescue(wait time.Duration) time.Duration {
 	if h.rescueNs == 0 {
 		return wait
 	}
-	now := monotonic()
-	if left := time.Duration(h.rescueNs - now); left > 0 {
+	begin := monotonic()
+	if left := time.Duration(h.rescueNs - begin); left > 0 {
 		return min(wait, left)
 	}
-	h.rescueNs = now + int64(rescueInterval)
 	for _, p := range h.procs {
 		if p.program == nil && !p.reaped.Load() {
 			h.raise(p.pid, p.pid)
@@ -53,7 +52,11 @@ func (h *Handle) rescue(wait time.Duration) time.Duration {
 			h.raise(h.processOf(m), int(tid))
 		}
 	}
-	return min(wait, rescueInterval)
+	// A round among thousands takes a while itself, from the workers' CPU.
+	now := monotonic()
+	next := max(rescueInterval, 9*time.Duration(now-begin))
+	h.rescueNs = now + int64(next)
+	return min(wait, next)
 }
 
 // processOf is the process that the worker is a thread of.

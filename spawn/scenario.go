@@ -29,7 +29,9 @@ func (h *Handle) AwaitWork(limit time.Duration) (all bool) {
 	if len(h.members) == 0 || h.closed.Load() || h.collected.Load() {
 		return true
 	}
-	h.keeper.do(func() { all = h.await(&h.arena.shared.ReadyCount, worker.StateRunning, limit) })
+	h.keeper.do(func() {
+		all = h.awaitFor(&h.arena.shared.ReadyCount, worker.StateRunning, until(time.Now().Add(limit)))
+	})
 	return all
 }
 

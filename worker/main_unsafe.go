@@ -10,7 +10,7 @@ import (
 	"github.com/guestinit/guestinit/internal/bare"
 )
 
-// gateTimeoutNs bounds the wait at the start gate.
+// gateTimeoutNs bounds the wait at the start gate, from the last arrival there.
 const gateTimeoutNs = 30e9
 
 // Exit statuses of a worker process.
@@ -99,8 +99,7 @@ func ContainerMain(arg uintptr) {
 	}
 	shared := SharedAt(c.Shared)
 	atomic.StoreUint32(&c.State, StateAtGate)
-	addTo(&shared.BornCount, c.Members)
-	if !waitWord(&shared.Gate, gateTimeoutNs) {
+	if !shared.waitGate(c.Members) {
 		bare.ExitGroup(ExitGate)
 	}
 	for i := uintptr(0); i < uintptr(c.Members); i++ {
@@ -255,31 +254,35 @@ func closeForeignFDs(fds *[MaxOwnedFDs]int32, n uint32) unix.Errno {
 	return 0
 }
 
-// waitGate waits until the spawner opens the gate; false after 30 s.
+// waitGate waits until the spawner opens the gate; false 30 s after the last
+// worker came there.
 func (s *Slab) waitGate() bool {
-	shared := SharedAt(s.Shared)
 	atomic.StoreUint32(&s.State, StateAtGate)
-	addTo(&shared.BornCount, 1)
-	return waitWord(&shared.Gate, gateTimeoutNs)
+	return SharedAt(s.Shared).waitGate(1)
 }
 
-// waitWord waits until *word is not 0, at most timeout nanoseconds.
-func waitWord(word *uint32, timeout int64) bool {
-	deadline := bare.Now() + timeout
-	for atomic.LoadUint32(word) == 0 {
-		left := deadline - bare.Now()
+// waitGate counts n workers in at the gate and waits until it opens. As long as
+// others still arrive the spawner is busy with births, which for thousands can
+// take longer than the bound on the wait.
+func (b *Shared) waitGate(n uint32) bool {
+	atomic.StoreInt64(&b.BornNs, bare.Now())
+	b.count(&b.BornCount, n)
+	for atomic.LoadUint32(&b.Gate) == 0 {
+		left := atomic.LoadInt64(&b.BornNs) + gateTimeoutNs - bare.Now()
 		if left <= 0 {
 			return false
 		}
-		bare.FutexWait(word, 0, left)
+		bare.FutexWait(&b.Gate, 0, left)
 	}
 	return true
 }
 
-// addTo counts workers in and wakes the spawner, if it waits for them.
-func addTo(count *uint32, n uint32) {
-	atomic.AddUint32(count, n)
-	bare.FutexWake(count, 1)
+// count counts n workers in, and wakes the spawner if it waits for no more.
+func (b *Shared) count(word *uint32, n uint32) {
+	now := atomic.AddUint32(word, n)
+	if enough := atomic.LoadUint32(&b.Awaited); enough != 0 && now >= enough {
+		bare.FutexWake(word, 1)
+	}
 }
 
 // run is what every worker does behind the gate, process or thread.

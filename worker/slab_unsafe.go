@@ -225,7 +225,9 @@ type Shared struct {
 	PidFD      int32  // of the process that was cloned last; the kernel writes it
 	_          uint32
 	Marks      uintptr // *Mark of the phase at turn 0, the others behind it
-	_          [32]byte
+	BornNs     int64   // CLOCK_MONOTONIC of the last arrival at the gate
+	Awaited    uint32  // the count at which the spawner is woken that waits for it, 0: it does not wait
+	_          [20]byte
 }
 
 // SlabAt is the slab at an address.

@@ -132,7 +132,7 @@ func (s *Slab) begin() {
 		s.beginPhase(atomic.LoadUint32(&shared.Turn), now)
 	}
 	atomic.StoreUint32(&s.State, StateRunning)
-	addTo(&shared.ReadyCount, 1)
+	shared.count(&shared.ReadyCount, 1)
 }
 
 // end closes the books of the loop.
