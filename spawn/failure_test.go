@@ -195,6 +195,7 @@ var limitHelpers = map[string]func() error{
 // limitMemory leaves room for less than what the workloads want.
 func limitMemory() error {
 	theCloner()
+	startPoller()
 	before := takeStock()
 	var statm [2]uint64
 	b, err := os.ReadFile("/proc/self/statm")
@@ -310,6 +311,7 @@ func freeDescriptors() int {
 // number of workers.
 func limitThreads() error {
 	theCloner()
+	startPoller()
 	idleThreads(40) // the runtime must not need a new one meanwhile
 	before := takeStock()
 	for n := range 4 {

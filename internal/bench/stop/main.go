@@ -90,7 +90,8 @@ type stopCase struct {
 	name     string
 	group    spec.Group
 	goal     time.Duration
-	optional bool // it may want rights or cgroups that are not here
+	run      time.Duration // how long the workers run before the request
+	optional bool          // it may want rights or cgroups that are not here
 }
 
 func (c *stopCase) workers() int { return c.group.Workers }
@@ -112,7 +113,7 @@ func cases(crowd int, names []string) []stopCase {
 		if t.Resource == worker.ExecProgram {
 			work.Params = map[string]any{"argv": []any{"sleep", "1h"}}
 		}
-		all = append(all, stopCase{name: t.Name, goal: typeGoal, optional: cgroup,
+		all = append(all, stopCase{name: t.Name, goal: typeGoal, run: typeRun, optional: cgroup,
 			group: spec.Group{Workers: in.GroupSize(), Work: work}})
 	}
 	if len(names) > 0 {
@@ -126,13 +127,18 @@ func crowds(crowd int) []stopCase {
 	spinner := spec.Work{Type: "spin_wait"}
 	fifo := &spec.Sched{Policy: "fifo", Priority: 99}
 	return []stopCase{
-		{name: "a crowd of spinners", goal: crowdGoal, group: spec.Group{Workers: crowd, Work: spinner}},
-		{name: "fifo 99 spinners on every CPU", goal: crowdGoal, group: spec.Group{Workers: runtime.NumCPU(), Work: spinner, Sched: fifo}},
+		{name: "a crowd of spinners", goal: crowdGoal, run: crowdRun, group: spec.Group{Workers: crowd, Work: spinner}},
+		{name: "fifo 99 spinners on every CPU", goal: crowdGoal, run: crowdRun, group: spec.Group{Workers: runtime.NumCPU(), Work: spinner, Sched: fifo}},
 	}
 }
 
-// runTime is how long the workers run before the request.
-const runTime = 100 * time.Millisecond
+// How long workers run before the request to stop. Hundreds of spinners on two
+// emulated CPUs take up to two seconds until the last has had its first turn, and
+// are no crowd before.
+const (
+	typeRun  = 100 * time.Millisecond
+	crowdRun = 3 * time.Second
+)
 
 // measure returns the times of the rounds, sorted.
 func (c *stopCase) measure(rounds int) ([]time.Duration, error) {
@@ -161,7 +167,7 @@ func (c *stopCase) once() (took time.Duration, err error) {
 	defer func() { err = errors.Join(err, h.Close()) }()
 	hung := time.AfterFunc(giveUp, h.Kill)
 	defer hung.Stop()
-	reports, err := h.Run(context.Background(), runTime)
+	reports, err := h.Run(context.Background(), c.run)
 	if err != nil {
 		return 0, err
 	}
@@ -171,5 +177,5 @@ func (c *stopCase) once() (took time.Duration, err error) {
 		}
 	}
 	t := h.Timing()
-	return t.Collect + max(t.Run-runTime, 0), nil // the request itself may be late
+	return t.Collect + max(t.Run-c.run, 0), nil // the request itself may be late
 }
