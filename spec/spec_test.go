@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -332,6 +333,35 @@ func TestNearest(t *testing.T) {
 	} {
 		if got := Nearest(in, names); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestShapes has documents of odd proportions: each is read or refused in the time
+// that its size takes, by what is wrong with it.
+func TestShapes(t *testing.T) {
+	const head = "version: 1\nduration: 1s\ngroups: "
+	many := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	for _, tt := range []struct{ name, text, want string }{
+		{"groups on one line", head + "[" + many(400, "{name: g%d, workers: 1, work: x},") + "]\n", ""},
+		{"groups on a line each", head + "\n" + many(400, "- {name: g%d, workers: 1, work: x}\n"), ""},
+		{"deep on one line", head + strings.Repeat("- ", 100000), "f:3:1: nests deeper than 64 levels"},
+		{"deep between brackets", head + "[" + strings.Repeat("? ", 100000), "f:3:1: nests deeper than 64 levels"},
+		{"keys", head + "[]\n" + many(200000, "k%d: 1\n"), "f:8192:1: has too many keys; an object has at most 1000"},
+		{"keys of an inner object", head + "\n- x:\n" + many(200000, "    k%d: 1\r\n"), "has too many keys"},
+		{"keys in braces", head + "{\n" + many(200000, " k%d: 1,\n") + "}", "has too many keys"},
+		{"objects of many keys", head + "\n" + many(1000, "- n: %d\n"+many(400, "  k%[1]d: 1\n")), "has too many keys"},
+		{"documents", strings.Repeat("---\nversion: 1\n", 200000), "f:129:1: document 65; a spec is one document"},
+	} {
+		_, err := Parse([]byte(tt.text), "f")
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: got %.200v, want %q", tt.name, err, tt.want)
 		}
 	}
 }

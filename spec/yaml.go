@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"strings"
@@ -14,7 +15,7 @@ import (
 // readYAML reads one YAML document. Aliases and merge keys are followed, tags and
 // several documents are refused.
 func readYAML(data []byte) (n *node, err error) {
-	if err := checkNesting(data); err != nil {
+	if err := checkShape(data); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -60,28 +61,78 @@ func yamlError(err error) error {
 	return syntaxErrorf(line, col, "%s", positioned.GetMessage())
 }
 
-// checkNesting refuses what would nest too deep: the parser's memory grows with
-// the square of the depth.
-func checkNesting(data []byte) error {
-	line, open, dashes := 1, 0, 0
-	for i, c := range data {
-		switch c {
-		case '\n':
-			line, dashes = line+1, 0
-		case '[', '{':
-			open++
-		case ']', '}':
-			open = max(open-1, 0)
-		case '-', '?', ':', '!', '&':
-			if i+1 == len(data) || strings.IndexByte(" \t\r\n!&", data[i+1]) >= 0 {
-				dashes++
+// checkShape refuses what the parser would take too much time or memory for: with
+// the depth of nesting its memory grows with the square, with the keys of an
+// object and with documents its time does.
+func checkShape(data []byte) error {
+	var number, open, documents int
+	var keys keyCount
+	for line := range bytes.Lines(data) {
+		number++
+		line = bytes.TrimRight(line, "\r\n")
+		dashes := 0
+		for i, c := range line {
+			switch c {
+			case '[', '{':
+				open++
+			case ']', '}':
+				open = max(open-1, 0)
+			case ',':
+				if open > 0 { // what one entry nests ends with it
+					dashes = 0
+				}
+			case '-', '?', ':', '!', '&':
+				if i+1 == len(line) || strings.IndexByte(" \t!&", line[i+1]) >= 0 {
+					dashes++
+				}
+			}
+			if open > maxDepth || dashes > 4*maxDepth {
+				return syntaxErrorf(number, 1, "nests deeper than %d levels", maxDepth)
 			}
 		}
-		if open > maxDepth || dashes > 4*maxDepth {
-			return syntaxErrorf(line, 0, "nests deeper than %d levels", maxDepth)
+		if bytes.HasPrefix(line, []byte("---")) {
+			if documents++; documents > maxDepth {
+				return syntaxErrorf(number, 1, "document %d; a spec is one document", documents)
+			}
+		}
+		if keys.add(line); keys.work > maxKeyWork {
+			return syntaxErrorf(number, 1, "has too many keys; an object has at most %d", maxKeys)
 		}
 	}
 	return nil
+}
+
+// maxKeyWork bounds the steps that the parser takes for keys: for each one as
+// many as its object has before it. It takes a second for as many.
+const maxKeyWork = 32 << 20
+
+// keyCount counts the keys of the objects that are being read, line by line: by
+// their indents, the outermost one first.
+type keyCount struct {
+	objects []struct{ indent, keys int }
+	work    int
+}
+
+func (k *keyCount) add(line []byte) {
+	text := bytes.TrimLeft(line, " ")
+	if len(text) == 0 || text[0] == '#' {
+		return
+	}
+	indent := len(line) - len(text)
+	last := len(k.objects) - 1
+	for last >= 0 && k.objects[last].indent > indent {
+		last--
+	}
+	k.objects = k.objects[:last+1]
+	if text[0] == '-' || !bytes.Contains(text, []byte(": ")) && text[len(text)-1] != ':' {
+		return
+	}
+	if last < 0 || k.objects[last].indent < indent {
+		k.objects = append(k.objects, struct{ indent, keys int }{indent: indent})
+		last++
+	}
+	k.objects[last].keys++
+	k.work += k.objects[last].keys
 }
 
 // yamlReader turns the parser's tree into nodes.
