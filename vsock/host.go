@@ -114,6 +114,11 @@ func (s *server) startBeats() {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
+			select {
+			case <-s.stop:
+				return
+			default:
+			}
 			if s.w.WriteFrame(TypeBeat, 0, nil) != nil {
 				return // reading notices too
 			}
@@ -131,6 +136,7 @@ func (s *server) stopBeats() {
 	if s.stop != nil {
 		close(s.stop)
 		s.beats.Wait()
+		s.stop = nil
 	}
 }
 
@@ -148,6 +154,8 @@ func (s *server) run(w *watchdog) error {
 			return err
 		}
 	}
+	// After the answer the guest reads no more: a beat would wait for ever.
+	s.stopBeats()
 	// A guest that is gone already needs no answer.
 	_ = s.send(Bye{Status: StatusDone})
 	return nil

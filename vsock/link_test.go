@@ -119,6 +119,34 @@ func mustEncode(t *testing.T, m message) []byte {
 	return b
 }
 
+// After the answer to its bye a guest reads no more, and no beat waits for it.
+func TestServeEndsWithItsGuest(t *testing.T) {
+	h := HostHandler{Beat: time.Nanosecond}
+	host, guest := net.Pipe()
+	defer host.Close()
+	defer guest.Close()
+	served := make(chan error, 1)
+	go func() {
+		_, err := Serve(t.Context(), host, h)
+		served <- err
+	}()
+	g := NewGuest(guest)
+	if err := g.Hello(Hello{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Bye(Bye{}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-served:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the host waits for a guest that has its answer")
+	}
+}
+
 func TestServeBadGuests(t *testing.T) {
 	hello := Hello{Protocol: Protocol}
 	report := Frame{TypeReport, FlagMore, []byte("0123456789")}
