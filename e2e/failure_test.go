@@ -39,6 +39,19 @@ func TestGuestFailures(t *testing.T) {
 	}
 }
 
+// TestSignalsToInit has a program of the workload send signals to PID 1, which
+// outlives a hang-up and takes another for its end, with a report and no pass.
+func TestSignalsToInit(t *testing.T) {
+	const text = "version: 1\nduration: 1m\ngroups:\n- {workers: 1, work: spin_wait}\n- {workers: 1, work: {type: exec, argv: [sh, -c, 'kill -HUP 1; kill -TERM 1; while :; do :; done']}}\n"
+	r := guestinit(t, text, "run", "--kernel", kernelDir(t, "6.12"), "--accel", "tcg", "--json", "-", "-")
+	r.want(t, 5, "the guest gave up: ended early", "terminated")
+	if rep := r.report(t); rep.Verdict != report.Fail || len(rep.Workers) != 2 || rep.Workers[0].Iterations == 0 {
+		t.Errorf("%s, %d workers, %q", rep.Verdict, len(rep.Workers), rep.Failures)
+	}
+	fault := strings.Replace(text, "kill -HUP 1; kill -TERM 1", "kill -SEGV 1", 1)
+	guestinit(t, fault, "run", "--kernel", kernelDir(t, "6.12"), "--accel", "tcg", "-").want(t, 3, "PID 1 ended with status 2: SIGSEGV: segmentation violation")
+}
+
 // TestRefusals makes requests that cannot be met.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {

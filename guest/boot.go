@@ -39,6 +39,7 @@ type boot struct {
 	notes  []string
 	bootMs map[string]float64
 	begun  map[string]bool // steps that were begun
+	failed bool            // a required step failed; the host is to be told, if it is there
 }
 
 // step is one line in the course of a boot.
@@ -76,6 +77,7 @@ func (b *boot) boot() error {
 			b.note(err.Error())
 			continue
 		}
+		b.failed = true
 		for _, r := range steps {
 			if r.rescue && !b.begun[r.name] {
 				if err := b.take(r); err != nil {

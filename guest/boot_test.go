@@ -156,6 +156,15 @@ func TestBoot(t *testing.T) {
 			status: vsock.StatusCrash, text: []string{"panic in run: oh no", "boot_test.go"}},
 		{name: "run panics without a host", line: "guestinit.link=none", run: func(context.Context, []byte, Env) error { panic("oh no") },
 			status: vsock.StatusCrash, text: []string{"oh no"}, console: []string{"guestinit: fatal: panic in run: oh no\n"}},
+		{name: "ended from inside", line: "", host: []byte("{}"), run: func(ctx context.Context, spec []byte, env Env) error {
+			unix.Kill(os.Getpid(), unix.SIGTERM)
+			<-ctx.Done()
+			return runReport(ctx, spec, env)
+		}, notes: []string{"note of the run"}, status: vsock.StatusSetup, text: []string{"ended early, the report covers the time until then: terminated"}},
+		{name: "hung up from inside", line: "", host: []byte("{}"), run: func(ctx context.Context, spec []byte, env Env) error {
+			unix.Kill(os.Getpid(), unix.SIGHUP)
+			return runReport(ctx, spec, env)
+		}, notes: []string{}},
 		{name: "deadline", line: "guestinit.deadline=100ms", host: []byte("{}"),
 			run:    func(ctx context.Context, _ []byte, _ Env) error { <-ctx.Done(); return ctx.Err() },
 			status: vsock.StatusTimeout, text: []string{"deadline exceeded"}},
@@ -190,6 +199,13 @@ func boots(t *testing.T, tt guestCase) {
 	var out vsock.Outcome
 	var sent bytes.Buffer
 	b.dial = func(line cmdline.Line, link string) (io.ReadWriteCloser, error) {
+		want := b.line.Link
+		if b.failed {
+			want = cmdline.LinkAuto
+		}
+		if line.Link != want {
+			t.Errorf("the wait for the host is that of link %s, want %s", line.Link, want)
+		}
 		if link == cmdline.LinkVsock && !tt.vsock {
 			return nil, fmt.Errorf("%w: dial", errNoVsock)
 		}

@@ -38,7 +38,11 @@ func (b *boot) openLink() (string, error) {
 	case cmdline.LinkAuto:
 		return b.tryLinks()
 	}
-	stream, err := b.dial(b.line, b.line.Link)
+	line := b.line
+	if b.failed {
+		line.Link = cmdline.LinkAuto // no long wait for what may be missing too
+	}
+	stream, err := b.dial(line, b.line.Link)
 	if err != nil {
 		return "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"runtime"
 	"strings"
@@ -49,10 +50,13 @@ type Env struct {
 func (b *boot) execute() error {
 	reap := startReaper(b.opts.Owned, b.path("proc"))
 	defer reap.Close()
+	// For init a SIGHUP is no reason to end, which it would be to the Go runtime.
+	// A handler that drops it is not inherited, as ignoring it would be.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	// A power button or a kill from inside ends the run early, with its report.
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
+	signaled, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, b.deadline())
+	ctx, cancel := context.WithTimeout(signaled, b.deadline())
 	defer cancel()
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
@@ -78,6 +82,9 @@ func (b *boot) execute() error {
 	err := awaitRun(ctx, ended, overrunWait)
 	if errors.Is(err, errOverrun) {
 		return err // the run still holds the output
+	}
+	if err == nil && signaled.Err() != nil {
+		err = fmt.Errorf("ended early, the report covers the time until then: %w", context.Cause(signaled))
 	}
 	return errors.Join(err, out.close())
 }
