@@ -102,12 +102,33 @@ func endError(f facts) *Error {
 		return &Error{Class: Setup, Msg: fmt.Sprintf("QEMU ended with status %d%s", f.exit.Code, lastWords(f.exit))}
 	case f.out.Fatal != "":
 		return &Error{Class: Crash, Msg: "the guest gave up: " + oneLine(f.out.Fatal)}
+	case initFatal(f.findings) != nil:
+		return initFatal(f.findings)
 	case f.killed:
 		return &Error{Class: Crash, Msg: "the guest closed the host link without saying that it is done" + symptoms(f), Err: f.serveErr}
 	case f.exit.Shutdown == "guest-reset":
 		return &Error{Class: Crash, Msg: "the guest reset itself without saying why" + symptoms(f)}
 	}
 	return &Error{Class: Crash, Msg: "the guest powered off without saying that it is done" + symptoms(f)}
+}
+
+// initFatal is for a guest that had no host link to say why it ended: what stands
+// on its console, or nil.
+func initFatal(findings []qemu.Finding) *Error {
+	var e *Error
+	for _, x := range findings {
+		switch x.Kind {
+		case qemu.InitFatal:
+			_, text, _ := strings.Cut(x.Line, "fatal: ")
+			e = &Error{Class: Crash, Msg: "the guest gave up: " + text}
+		case qemu.InitDone:
+			_, word, _ := strings.Cut(x.Line, "status=")
+			if status, err := strconv.Atoi(word); err == nil && e != nil {
+				e.Class = byeClass(status)
+			}
+		}
+	}
+	return e
 }
 
 // signalText says which signal ended QEMU, and who may have sent it: abort and

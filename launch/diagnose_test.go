@@ -48,6 +48,10 @@ func TestDiagnose(t *testing.T) {
 		{"QEMU gave up", facts{exit: qemu.Exit{Code: 1, Stderr: "qemu: no\x1b such thing\n"}}, Setup, []string{"status 1", "qemu: no· such thing"}},
 		{"reset", facts{exit: qemu.Exit{Shutdown: "guest-reset"}, serveErr: vsock.ErrNoBye}, Crash, []string{"reset itself"}},
 		{"fatal event and no bye", facts{out: vsock.Outcome{Fatal: "mount /proc: no"}, serveErr: vsock.ErrNoBye}, Crash, []string{"mount /proc: no"}},
+		{"no link, words on the console", facts{serveErr: vsock.ErrNoBye, findings: []qemu.Finding{
+			{Kind: qemu.InitFatal, Line: "guestinit: fatal: image: truncated"}, {Kind: qemu.InitDone, Line: "guestinit: done status=5"},
+		}}, Setup, []string{"the guest gave up: image: truncated"}},
+		{"no link, words cut short", facts{serveErr: vsock.ErrNoBye, findings: []qemu.Finding{{Kind: qemu.InitFatal, Line: "guestinit: fatal: mounts"}}}, Crash, []string{"gave up: mounts"}},
 		{"a bye of an unknown status", facts{out: vsock.Outcome{Bye: &vsock.Bye{Status: 77}, Fatal: "why"}}, Crash, []string{"why"}},
 		{"report that lies", facts{out: done, reportErr: report.ErrCorrupt}, Crash, []string{"corrupt"}},
 		{"flood", facts{serveErr: fmt.Errorf("1 events: %w", vsock.ErrFlood), killed: true}, Crash, []string{"broke the host link", "flood"}},

@@ -27,8 +27,9 @@ const (
 	Warning      Kind = "warning"   // WARN_ON and friends
 	SchedExt     Kind = "sched-ext" // the kernel has something to say of a sched_ext scheduler: mostly why it ended it
 	RunInit      Kind = "run-init"
-	ProgramPanic Kind = "go-panic"     // a Go program ended in a panic or the runtime's fatal error
+	ProgramPanic Kind = "go-panic"     // a Go program ended in a panic, the runtime's fatal error or a signal
 	InitStarted  Kind = "init-started" // guestinit's first line
+	InitFatal    Kind = "init-fatal"   // guestinit says why it ends
 	InitDone     Kind = "init-done"    // guestinit's last line
 )
 
@@ -112,7 +113,17 @@ var patterns = [...]pattern{
 	{"Run ", " as init process", RunInit},
 	{"panic: ", "", ProgramPanic},
 	{"fatal error: ", "", ProgramPanic},
+	{"SIGABRT: ", "", ProgramPanic}, // runtime/sigtab_linux_generic.go
+	{"SIGBUS: ", "", ProgramPanic},
+	{"SIGFPE: ", "", ProgramPanic},
+	{"SIGILL: ", "", ProgramPanic},
+	{"SIGQUIT: ", "", ProgramPanic},
+	{"SIGSEGV: ", "", ProgramPanic},
+	{"SIGSYS: ", "", ProgramPanic},
+	{"SIGTRAP: ", "", ProgramPanic},
+	{"This program can only be run on ", " processors with ", ProgramPanic}, // runtime/asm_amd64.s
 	{"guestinit: start", "", InitStarted},
+	{"guestinit: fatal: ", "", InitFatal},
 	{"guestinit: done", "", InitDone},
 }
 
