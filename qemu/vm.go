@@ -333,7 +333,11 @@ func (vm *VM) Kill() error {
 		return nil
 	default:
 	}
-	_ = vm.cmd.Process.Kill() // it fails only where QEMU is gone already
+	// A script that runs QEMU has it in its process group.
+	if vm.cmd.Process.Signal(syscall.Signal(0)) == nil {
+		_ = unix.Kill(-vm.PID(), unix.SIGKILL)
+	}
+	_ = vm.cmd.Process.Kill() // both fail only where QEMU is gone already
 	t := time.NewTimer(killWait)
 	defer t.Stop()
 	select {

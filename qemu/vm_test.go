@@ -148,6 +148,55 @@ func TestKillIsFinalAndRepeatable(t *testing.T) {
 	}
 }
 
+// A QEMU that a script runs ends with it.
+func TestKillEndsWhatAScriptRuns(t *testing.T) {
+	qemutest.QEMU(t)
+	script := filepath.Join(t.TempDir(), "qemu")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"+DefaultBinary+" \"$@\"\nexit $?\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	image := qemutest.Kernel(t, qemutest.Say("guestinit: start\n", 1), qemutest.Hang())
+	c := machine(image)
+	c.Binary = script
+	vm := start(t, c, Options{})
+	waitConsole(t, vm, InitStarted)
+	if n := len(running(t, image)); n != 2 {
+		t.Fatalf("%d processes, want the script and QEMU", n)
+	}
+	if err := vm.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for limit := time.Now().Add(patience); len(running(t, image)) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			for _, pid := range running(t, image) {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+			t.Fatal("QEMU outlived the script that ran it")
+		}
+	}
+}
+
+// running are the processes that have arg among their arguments.
+func running(t *testing.T, arg string) (pids []int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil || !strings.Contains(string(data), "\x00"+arg+"\x00") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
 func TestQuit(t *testing.T) {
 	vm := start(t, machine(qemutest.Kernel(t, qemutest.Say("guestinit: start\n", 1), qemutest.Hang())), Options{})
 	waitConsole(t, vm, InitStarted)
