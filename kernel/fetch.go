@@ -18,6 +18,12 @@ const fetchTimeout = 20 * time.Minute
 // defaultLine is the kernel line that Fetch takes when none is asked for.
 const defaultLine = "6.12"
 
+// ErrVersion is matched when the version of a kernel is none.
+var ErrVersion = errors.New("no version")
+
+// versionChars are those of Debian versions and package names.
+const versionChars = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.+~:-"
+
 // Fetch puts a distribution kernel into the cache and returns it. It uses
 // apt's own download: nothing is installed and no root is needed.
 //
@@ -29,7 +35,8 @@ const defaultLine = "6.12"
 // A kernel in the cache that matches is returned at once, without a look at
 // the archive.
 //
-// Lines of progress go to progress, which may be nil.
+// Lines of progress go to progress, which may be nil. The error of what is no
+// version at all matches ErrVersion.
 func Fetch(ctx context.Context, version string, progress io.Writer) (*Kernel, error) {
 	if progress == nil {
 		progress = io.Discard
@@ -37,6 +44,9 @@ func Fetch(ctx context.Context, version string, progress io.Writer) (*Kernel, er
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	f := &fetcher{version: strings.TrimSpace(version), progress: progress, etc: "/etc"}
+	if word := strings.TrimPrefix(f.wanted(), imagePrefix); !isDigit(word[0]) || strings.Trim(word, versionChars) != "" {
+		return nil, fmt.Errorf("fetch kernel %.100q: %w; write 6.12, a release or a package version", f.version, ErrVersion)
+	}
 	k, err := f.fetch(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fetch kernel %s: %w", f.wanted(), err)

@@ -191,6 +191,19 @@ func TestFetchOffline(t *testing.T) {
 	}
 }
 
+// What is no version is refused before the archive is asked.
+func TestFetchNoVersion(t *testing.T) {
+	f := newFakeArchive(t)
+	for _, version := range []string{"latest", "../6.1", "6.1*", "-x", "linux-image-amd64", "6.1 6.12", "6.1/x"} {
+		if _, err := Fetch(t.Context(), version, nil); !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), version) {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+	if log := strings.Join(f.log(t), ""); log != "" {
+		t.Errorf("apt was asked: %s", log)
+	}
+}
+
 func TestFetchInterrupted(t *testing.T) {
 	f := newFakeArchive(t)
 	f.touch(t, "slow")

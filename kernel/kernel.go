@@ -79,14 +79,14 @@ func Find(explicit, modules string) (*Kernel, error) {
 		}
 		return k, nil
 	}
-	all, err := List()
-	if err != nil {
-		return nil, err
-	}
+	all, listErr := List()
 	if len(all) > 0 {
 		return Open(all[0].Dir, modules)
 	}
 	k, err := openRunning("/boot", modules)
+	if err != nil && listErr != nil {
+		return nil, fmt.Errorf("%w: %w; the running one cannot be used (%v); name one with --kernel PATH or GUESTINIT_KERNEL", ErrNoKernel, listErr, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w in the cache, and the running one cannot be used (%v); run 'guestinit kernel fetch', or name one with --kernel PATH or GUESTINIT_KERNEL", ErrNoKernel, err)
 	}

@@ -183,3 +183,26 @@ func TestFindNothing(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// Without a home there is no cache, which is no reason not to boot.
+func TestNoCache(t *testing.T) {
+	for _, name := range []string{"GUESTINIT_CACHE", "XDG_CACHE_HOME", "HOME", "GUESTINIT_KERNEL"} {
+		t.Setenv(name, "")
+	}
+	if _, err := openRunning("/boot", ""); err != nil {
+		_, err := Find("", "")
+		if !errors.Is(err, ErrNoKernel) || !strings.Contains(err.Error(), "set GUESTINIT_CACHE") || !strings.Contains(err.Error(), "/boot/vmlinuz-") {
+			t.Errorf("error %v", err)
+		}
+	}
+	for image, want := range map[string]int{"/usr/bin/env": 0, filepath.Join(t.TempDir(), "vmlinuz"): 1} {
+		if _, err := os.Stat(image); err != nil {
+			if err := os.WriteFile(image, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if places, err := vmlinuxPlaces(image); len(places) != want || (err == nil) != (want > 0) {
+			t.Errorf("%s is unpacked to %v, %v", image, places, err)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -98,20 +99,22 @@ func vmlinuxPlaces(image string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	var places []string
+	ofSystem := func(dir string) bool { return strings.HasPrefix(real, dir) }
+	if !slices.ContainsFunc([]string{"/boot/", "/usr/", "/lib/"}, ofSystem) {
+		places = append(places, real+elfSuffix)
+	}
 	cache, err := CacheDir()
-	if err != nil {
+	if err != nil && len(places) == 0 {
 		return nil, err
 	}
-	sum := fnv.New64a()
-	io.WriteString(sum, real)
-	name := fmt.Sprintf("%016x-%s%s", sum.Sum64(), filepath.Base(real), elfSuffix)
-	places := []string{filepath.Join(cache, "vmlinux", name)}
-	for _, system := range []string{"/boot/", "/usr/", "/lib/"} {
-		if strings.HasPrefix(real, system) {
-			return places, nil
-		}
+	if err == nil {
+		sum := fnv.New64a()
+		io.WriteString(sum, real)
+		name := fmt.Sprintf("%016x-%s%s", sum.Sum64(), filepath.Base(real), elfSuffix)
+		places = append(places, filepath.Join(cache, "vmlinux", name))
 	}
-	return append([]string{real + elfSuffix}, places...), nil
+	return places, nil
 }
 
 // fresh tells whether path is a whole unpacked image of this very bzImage:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -17,6 +18,9 @@ func setUpKernelFetch(*flag.FlagSet) func([]string, streams) int {
 		ctx, stop := interruptible()
 		defer stop()
 		k, err := kernel.Fetch(ctx, strings.Join(args, ""), io.err)
+		if errors.Is(err, kernel.ErrVersion) {
+			return fail(io, launch.Usage, err)
+		}
 		if err != nil {
 			return fail(io, launch.Setup, err)
 		}
