@@ -14,6 +14,9 @@ const (
 	pumpWait  = 5 * time.Second
 )
 
+// ErrSlow is matched by what Pump.Close says of a reader that left lines behind.
+var ErrSlow = errors.New("whoever reads them is too slow")
+
 // Pump is a writer that never waits: what it is given is written from a goroutine
 // of its own. A reader that is too slow loses lines and stops nobody. Write and
 // Close are for one goroutine.
@@ -63,10 +66,10 @@ func (p *Pump) Close() error {
 			err = *e
 		}
 	case <-t.C:
-		err = fmt.Errorf("%d lines are not taken after %v", len(p.lines), pumpWait)
+		err = fmt.Errorf("%d lines are not taken after %v: %w", len(p.lines), pumpWait, ErrSlow)
 	}
 	if p.lost > 0 {
-		err = errors.Join(err, fmt.Errorf("%d lines are lost: whoever reads them is too slow", p.lost))
+		err = errors.Join(err, fmt.Errorf("%d lines are lost: %w", p.lost, ErrSlow))
 	}
 	return err
 }

@@ -60,8 +60,20 @@ func commands() []command {
 	}
 }
 
-// run runs the command line and returns the exit status.
+// run runs the command line and returns the exit status. Data that could not be
+// written is no success.
 func run(args []string, io streams) int {
+	data := &dataWriter{w: io.out}
+	io.out = data
+	status := dispatch(args, io)
+	if err := data.failure(); err != nil && status == launch.StatusPass {
+		return fail(io, launch.Setup, fmt.Errorf("write data: %w", err))
+	}
+	return status
+}
+
+// dispatch runs the command that the arguments name.
+func dispatch(args []string, io streams) int {
 	if len(args) == 0 || isHelp(args[0]) {
 		usage(io.out)
 		if len(args) == 0 {
@@ -189,6 +201,9 @@ func fail(io streams, class launch.Class, err error) int {
 // terminal tells whether a stream is a terminal, and its width in columns (100
 // where it is none).
 func terminal(stream any) (bool, int) {
+	if d, ok := stream.(*dataWriter); ok {
+		stream = d.w
+	}
 	f, ok := stream.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return false, 100

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/guestinit/guestinit/launch"
@@ -45,6 +47,7 @@ func TestUsage(t *testing.T) {
 		{"run --json " + missing, setup, "", "open --json: open " + missing},
 		{"run --events " + missing, setup, "", "open --events: open " + missing},
 		{"local --json " + missing, setup, "", "open --json: open " + missing},
+		{"kernel fetch latest", usage, "", `fetch kernel "latest": no version`},
 		{"pack", usage, "", "want -o FILE"},
 		{"pack --compression xz -o " + image, usage, "", `--compression "xz" is not known; use none, gzip, lz4, zstd`},
 		{"pack --file " + missing + " -o " + image, setup, "", missing},
@@ -75,5 +78,29 @@ func TestJSONFile(t *testing.T) {
 	data, rerr := os.ReadFile(name)
 	if rerr != nil || !bytes.HasPrefix(data, []byte("{")) || bytes.Contains(data, []byte("old")) {
 		t.Errorf("%.100s, %v", data, rerr)
+	}
+}
+
+// full is a standard output that takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// Data that nobody gets is no success.
+func TestFullOutput(t *testing.T) {
+	const spec = "{version: 1, duration: 10ms, groups: [{workers: 1, work: spin_wait}]}"
+	for _, args := range []string{
+		"version", "types", "types --json", "help", "run --help", "kernel --help", "spec schema", "spec validate -",
+		"local -", "local --json - -", "local --events - -", "local --events /dev/full -", "local --json /dev/full -",
+	} {
+		var stdout io.Writer = full{}
+		if strings.Contains(args, "/dev/full") {
+			stdout = io.Discard
+		}
+		var err bytes.Buffer
+		status := run(strings.Fields(args), streams{in: strings.NewReader(spec), out: stdout, err: &err})
+		if status != int(launch.Setup) || !strings.Contains(err.String(), "no space left on device") {
+			t.Errorf("guestinit %s: status %d, %s", args, status, &err)
+		}
 	}
 }

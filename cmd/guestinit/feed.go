@@ -14,6 +14,7 @@ type feed struct {
 	events string // file of --events
 	pumps  []*launch.Pump
 	file   *os.File // nil for standard output or nothing
+	failed bool     // the events could not be written, which is more than slow
 }
 
 func (f *feed) flags(fs *flag.FlagSet) {
@@ -50,13 +51,18 @@ func (f *feed) open(io streams) (show func(launch.Event), err error) {
 
 // close sees the events off, and returns where the rest of the output goes.
 func (f *feed) close(io streams) streams {
+	var errs []error
 	for i, p := range f.pumps {
-		if err := p.Close(); err != nil && i > 0 { // the screen is nobody's record
-			fmt.Fprintf(io.err, "guestinit: write --events: %v\n", err)
+		if err := p.Close(); i > 0 { // the screen is nobody's record
+			errs = append(errs, err)
 		}
 	}
 	if f.file != nil {
-		if err := f.file.Close(); err != nil {
+		errs = append(errs, f.file.Close())
+	}
+	for _, err := range errs {
+		if err != nil {
+			f.failed = f.failed || !errors.Is(err, launch.ErrSlow)
 			fmt.Fprintf(io.err, "guestinit: write --events: %v\n", err)
 		}
 	}
@@ -64,6 +70,15 @@ func (f *feed) close(io streams) streams {
 		io.out = io.err
 	}
 	return io
+}
+
+// status is the exit status of a run that came to status: events that were asked
+// for and could not be written make it a failure.
+func (f *feed) status(status int) int {
+	if f.failed && status == launch.StatusPass {
+		return int(launch.Setup)
+	}
+	return status
 }
 
 // check refuses two things on one standard output.

@@ -62,7 +62,7 @@ func setUpLocal(fs *flag.FlagSet) func([]string, streams) int {
 		if err != nil {
 			err = &launch.Error{Class: launch.Setup, Msg: "run workload", Err: err}
 		}
-		return out.finish(r, err, io)
+		return live.status(out.finish(r, err, io))
 	}
 }
 

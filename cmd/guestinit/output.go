@@ -7,12 +7,41 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/guestinit/guestinit/launch"
 	"github.com/guestinit/guestinit/report"
 )
+
+// dataWriter is standard output. It keeps the first error for the end: most of
+// what prints has nobody to tell it to.
+type dataWriter struct {
+	w  io.Writer
+	mu sync.Mutex
+
+	err error // guarded by mu
+}
+
+// Write is io.Writer's.
+func (d *dataWriter) Write(p []byte) (int, error) {
+	n, err := d.w.Write(p)
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.err == nil {
+			d.err = err
+		}
+	}
+	return n, err
+}
+
+func (d *dataWriter) failure() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
 
 // output is where a report goes.
 type output struct {

@@ -61,6 +61,6 @@ func setUpRun(fs *flag.FlagSet) func([]string, streams) int {
 				return launch.StatusPass
 			}
 		}
-		return out.finish(r, err, io)
+		return live.status(out.finish(r, err, io))
 	}
 }
