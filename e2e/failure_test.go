@@ -154,3 +154,17 @@ func TestInterruptedLocally(t *testing.T) {
 		}
 	}
 }
+
+// TestPID1OfContainer runs the program as the first process of a PID namespace, as
+// in a container: it is the command there, and no guest's init.
+func TestPID1OfContainer(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a PID namespace takes root; run as root")
+	}
+	cmd := exec.Command(program, "version")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "guestinit ") || strings.Contains(string(out), "start") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

@@ -28,10 +28,11 @@ type Options struct {
 	Owned func(pid int) bool
 }
 
-// IsInit tells whether this process is to be a guest's init: as PID 1, or as
-// the uinit of u-root's init, which is told by name and parent.
+// IsInit tells whether this process is to be a guest's init: as PID 1 of a
+// machine, not of a container, or as the uinit of u-root's init, which is told by
+// name and parent.
 func IsInit() bool {
-	if os.Getpid() == 1 {
+	if firstline.PID1 {
 		return true
 	}
 	return os.Getppid() == 1 && len(os.Args) > 0 && filepath.Base(os.Args[0]) == "uinit"
