@@ -3,6 +3,8 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	gopath "path"
 	"strings"
 )
 
@@ -67,10 +69,12 @@ type visitor struct {
 	op      func(o *Op, path string)           // before what it brings
 	program func(p *Program, path string)      // of the backdrop; those of ops come with op
 	step    int
+	given   map[string]Defaults // by the cgroups of the backdrop and of the step, by path
 }
 
 // visit tells v of everything in the spec.
 func (s *Spec) visit(v visitor) {
+	v.given = map[string]Defaults{}
 	if b := s.Backdrop; b != nil {
 		v.step = BackdropStep
 		v.groups(b.Groups, "backdrop.groups", "", Defaults{})
@@ -85,8 +89,9 @@ func (s *Spec) visit(v visitor) {
 	v.step = 0
 	v.groups(s.Groups, "groups", "", Defaults{})
 	v.cgroups(s.Cgroups, "cgroups", "", Defaults{})
+	backdrop := v.given
 	for i := range s.Steps {
-		v.step = i
+		v.step, v.given = i, maps.Clone(backdrop)
 		path := at("steps", i)
 		v.groups(s.Steps[i].Groups, path+".groups", "", Defaults{})
 		v.cgroups(s.Steps[i].Cgroups, path+".cgroups", "", Defaults{})
@@ -119,6 +124,7 @@ func (v *visitor) cgroupAt(c *Cgroup, path, outer string, inherited Defaults) {
 	if c.Defaults != nil {
 		inherited = c.Defaults.over(inherited)
 	}
+	v.given[name] = inherited
 	v.groups(c.Groups, path+".groups", name, inherited)
 	v.cgroups(c.Cgroups, path+".cgroups", name, inherited)
 }
@@ -130,10 +136,10 @@ func (v *visitor) ops(ops []Op, path string) {
 			v.op(o, at)
 		}
 		if o.AddCgroup != nil {
-			v.cgroupAt(o.AddCgroup, at+".add_cgroup", "", Defaults{})
+			v.cgroupAt(o.AddCgroup, at+".add_cgroup", "", v.given[gopath.Dir(o.AddCgroup.Name)])
 		}
 		if o.Spawn != nil {
-			v.groups(o.Spawn.Groups, at+".spawn.groups", o.Spawn.Cgroup, Defaults{})
+			v.groups(o.Spawn.Groups, at+".spawn.groups", o.Spawn.Cgroup, v.given[o.Spawn.Cgroup])
 		}
 	}
 }

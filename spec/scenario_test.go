@@ -95,6 +95,45 @@ func TestInheritance(t *testing.T) {
 	}
 }
 
+// TestLateInheritance: what operations start in a cgroup inherits as what was
+// there from the start, and nothing of a cgroup of that name in another step.
+func TestLateInheritance(t *testing.T) {
+	s, err := Parse([]byte(`
+version: 1
+duration: 3s
+backdrop:
+  cgroups: [{name: o, defaults: {nice: 7, comm: outer}, cgroups: [{name: i, defaults: {nice: 3}}]}]
+  ops: [{spawn: {cgroup: o/i, groups: [{name: early, workers: 1, work: x}]}}]
+steps:
+  - ops:
+      - add_cgroup: {name: o/j, defaults: {uid: 5}, groups: [{name: added, workers: 1, work: x}]}
+      - spawn: {cgroup: o/i, groups: [{name: spawned, workers: 1, work: x, nice: 1}]}
+      - spawn: {cgroup: o/j, groups: [{name: both, workers: 1, work: x}]}
+  - ops:
+      - add_cgroup: {name: o/j}
+      - spawn: {cgroup: o/j, groups: [{name: again, workers: 1, work: x}]}
+      - spawn: {groups: [{name: outside, workers: 1, work: x}]}
+`), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, g := range s.Placed() {
+		nice, uid := "-", "-"
+		if g.Nice != nil {
+			nice = fmt.Sprint(*g.Nice)
+		}
+		if g.UID != nil {
+			uid = fmt.Sprint(*g.UID)
+		}
+		got = append(got, fmt.Sprintf("%s %s %s %q", g.Name, nice, uid, g.Comm))
+	}
+	want := []string{`early 3 - "outer"`, `added 7 5 "outer"`, `spawned 1 - "outer"`, `both 7 5 "outer"`, `again 7 - "outer"`, `outside - - ""`}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 func TestHolds(t *testing.T) {
 	got := parseGood(t, "scenario.yaml").Holds()
 	want := []time.Duration{2500 * time.Millisecond, time.Second, time.Second, 2750 * time.Millisecond, 2750 * time.Millisecond}
