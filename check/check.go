@@ -78,64 +78,111 @@ func scopes(r *report.Report, s *spec.Spec) []scope {
 	seen := map[place]bool{}
 	for i := range r.Groups {
 		g := &r.Groups[i]
-		around, own := s.Checks, (*spec.Checks)(nil)
+		judged := judged{name: "group " + g.Name, asked: g.Workers, in: func(w *report.Worker) bool { return w.GroupIndex == i }}
+		around := func(int) *spec.Checks { return s.Checks }
+		judged.by = around
 		if i < len(placed) {
-			around, own = s.ChecksAround(placed[i]), placed[i].Checks
+			on := s.Thresholds(placed[i])
+			around = func(step int) *spec.Checks { c, _ := on(step); return c }
+			judged.by = func(step int) *spec.Checks {
+				c, own := on(step)
+				if own == nil && g.Cgroup != "" {
+					return nil // it is judged with its cgroup
+				}
+				return c.Merge(own)
+			}
+			judged.spokenOf = func(step int) bool { return placed[i].Step == spec.BackdropStep && s.Steps[step].SpeaksOf(placed[i]) }
 		}
-		if checks := around.Merge(own); checks != nil && (own != nil || g.Cgroup == "") {
-			all = append(all, scopesOf(r, "group "+g.Name, checks, func(w *report.Worker) bool { return w.GroupIndex == i }, g.Workers)...)
-		}
+		all = append(all, judged.scopes(r, s)...)
 		at := placeOf(g)
-		if g.Cgroup == "" || seen[at] || around == nil {
+		if g.Cgroup == "" || seen[at] {
 			continue
 		}
 		seen[at] = true
-		name, asked := "cgroup "+g.Cgroup, 0
+		judged.name, judged.asked, judged.by = "cgroup "+g.Cgroup, 0, around
 		if g.Step > 0 {
-			name += fmt.Sprintf(" of step %d", g.Step)
+			judged.name += fmt.Sprintf(" of step %d", g.Step)
 		}
 		for j := range r.Groups {
 			if placeOf(&r.Groups[j]) == at {
-				asked += r.Groups[j].Workers
+				judged.asked += r.Groups[j].Workers
 			}
 		}
-		in := func(w *report.Worker) bool { return placeOf(&r.Groups[w.GroupIndex]) == at }
-		all = append(all, scopesOf(r, name, around, in, asked)...)
+		judged.in = func(w *report.Worker) bool { return placeOf(&r.Groups[w.GroupIndex]) == at }
+		all = append(all, judged.scopes(r, s)...)
 	}
 	return all
 }
 
-// scopesOf is the scope of the workers that are in, over the whole run and, if
-// some live through several steps, in each of them.
-func scopesOf(r *report.Report, name string, checks *spec.Checks, in func(*report.Worker) bool, asked int) []scope {
-	whole := scope{name: name, checks: checks, asked: asked}
-	for i := range r.Workers {
-		w := &r.Workers[i]
-		if in(w) && w.WallNs > 0 {
-			whole.members = append(whole.members, newMember(r, w, w.Slice(), nil))
+// judged is workers, and by what they are judged when.
+type judged struct {
+	name     string
+	asked    int // workers that should be there
+	in       func(*report.Worker) bool
+	by       func(step int) *spec.Checks // nil: not at all
+	spokenOf func(step int) bool         // the step has thresholds for them alone
+}
+
+// scopes is the scope of the whole run and, for workers that live through several
+// steps, of each step.
+func (j *judged) scopes(r *report.Report, s *spec.Spec) (all []scope) {
+	if checks := j.by(spec.WholeRun); checks != nil {
+		whole := scope{name: j.name, checks: checks, asked: j.asked}
+		for i := range r.Workers {
+			if w := &r.Workers[i]; j.in(w) && w.WallNs > 0 {
+				whole.members = append(whole.members, newMember(r, w, w.Slice(), nil))
+			}
 		}
+		all = append(all, whole)
 	}
-	all := []scope{whole}
-	for i := range r.Phases {
-		p := &r.Phases[i]
-		part := scope{name: name + ", " + p.Name, checks: checks}
-		for j := range r.Workers {
-			w := &r.Workers[j]
-			if !in(w) {
-				continue
-			}
-			for k := range w.Phases {
-				if f := &w.Phases[k]; f.Epoch == p.Epoch {
-					part.members = append(part.members, newMember(r, w, *f, &p.Epoch))
-				}
-			}
+	for _, epoch := range epochs(r) {
+		step := int(epoch) - 1
+		checks := j.by(step)
+		if checks == nil {
+			continue
 		}
+		part := scope{name: j.name + ", " + r.PhaseName(epoch), checks: checks, members: j.members(r, epoch)}
 		lives := func(m member) bool { return r.Groups[m.w.GroupIndex].Step == 0 }
-		if part.asked = len(part.members); slices.ContainsFunc(part.members, lives) {
-			all = append(all, part)
+		switch part.asked = len(part.members); {
+		case slices.ContainsFunc(part.members, lives):
+		case part.asked == 0 && step < len(s.Steps) && j.spokenOf != nil && j.spokenOf(step):
+			part.asked = j.asked // they were to be there
+		default:
+			continue
 		}
+		all = append(all, part)
 	}
 	return all
+}
+
+// members is the figures of a phase.
+func (j *judged) members(r *report.Report, epoch uint32) (members []member) {
+	for i := range r.Workers {
+		w := &r.Workers[i]
+		if !j.in(w) {
+			continue
+		}
+		for k := range w.Phases {
+			if f := &w.Phases[k]; f.Epoch == epoch {
+				members = append(members, newMember(r, w, *f, &epoch))
+			}
+		}
+	}
+	return members
+}
+
+// epochs is the steps that were played, as the run or the slices of workers tell.
+func epochs(r *report.Report) (all []uint32) {
+	for i := range r.Phases {
+		all = append(all, r.Phases[i].Epoch)
+	}
+	for i := range r.Run.Phases {
+		if epoch := r.Run.Phases[i].Epoch; epoch != 0 && epoch != report.EpochBetween {
+			all = append(all, epoch)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // unsound says why times are not to be trusted, or is empty.

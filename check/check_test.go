@@ -326,3 +326,70 @@ steps:
 		t.Errorf("%q", got)
 	}
 }
+
+// stepChecks has two cgroups and a group in the backdrop, and thresholds that hold
+// in one step only.
+const stepChecks = `
+version: 1
+duration: 2s
+backdrop:
+  cgroups:
+    - {name: a, groups: [{name: x, workers: 1, work: spin_wait}, {name: y, workers: 1, work: spin_wait}]}
+    - {name: b, groups: [{name: z, workers: 1, work: spin_wait}]}
+steps:
+  - {name: one, checks: {zero_progress: true}}
+  - name: two
+    checks_of: [{cgroup: a, checks: {min_work_rate: 600}}, {group: y, checks: {min_iteration_rate: 60}}]
+    groups: [{name: new, workers: 1, work: spin_wait}]
+`
+
+// phased is a worker with a slice for each of two steps; in the second one it had
+// so many units and passes in a second.
+func phased(g, units, passes int) report.Worker {
+	return fair(g, 0, func(w *report.Worker) {
+		w.Phases = []report.PhaseSlice{
+			{Epoch: 1, WallNs: 1e9, CPUNs: 1e9, WorkUnits: 500, Iterations: 50},
+			{Epoch: 2, WallNs: 1e9, CPUNs: 1e9, WorkUnits: uint64(units), Iterations: uint64(passes)},
+		}
+	})
+}
+
+// Thresholds of a step judge that step alone, and those of a cgroup or a group in
+// it nothing else.
+func TestStepChecks(t *testing.T) {
+	s, err := spec.Parse([]byte(stepChecks), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	phases := []report.Phase{{Epoch: 1, Name: "one"}, {Epoch: 2, Name: "two"}}
+	for _, tt := range []struct {
+		name    string
+		workers []report.Worker
+		want    []string
+	}{
+		{"all", []report.Worker{phased(0, 700, 10), phased(1, 500, 50), phased(2, 0, 0), fair(3, 0, nil)}, []string{
+			"cgroup a, one zero_progress 0 0 pass",
+			"cgroup a, two min_work_rate 500 600 fail",
+			"group y, two min_work_rate 500 600 fail",
+			"group y, two min_iteration_rate 50 60 fail",
+			"cgroup b, one zero_progress 0 0 pass",
+		}},
+		// Of those that should have run in the step none has figures of it.
+		{"dead", []report.Worker{fair(0, 0, nil), fair(1, 0, nil), phased(2, 0, 0)}, []string{
+			"cgroup a, two min_work_rate 0 600 inconclusive",
+			"group y, two min_work_rate 0 600 inconclusive",
+			"group y, two min_iteration_rate 0 60 inconclusive",
+			"cgroup b, one zero_progress 0 0 pass",
+		}},
+	} {
+		r := &report.Report{Run: report.Run{Accelerator: "kvm", Phases: phases}, Workers: tt.workers}
+		Finish(r, s)
+		var got []string
+		for _, c := range r.Checks {
+			got = append(got, fmt.Sprintf("%s %s %g %g %s", c.Scope, c.Name, c.Value, c.Limit, c.Outcome))
+		}
+		if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s:\ngot  %q\nwant %q", tt.name, got, tt.want)
+		}
+	}
+}

@@ -31,11 +31,24 @@ func (d *decoder) backdrop(n *node, path string) *Backdrop {
 func (d *decoder) step(n *node, path string, s *Step) {
 	d.object(n, path,
 		field{"name", d.text(&s.Name)},
+		field{"checks", func(n *node, path string) { s.Checks = d.checks(n, path) }},
+		field{"checks_of", func(n *node, path string) { d.checksOf(n, path, &s.ChecksOf) }},
 		field{"cgroups", func(n *node, path string) { d.cgroups(n, path, &s.Cgroups) }},
 		field{"groups", func(n *node, path string) { d.groups(n, path, &s.Groups) }},
 		field{"ops", func(n *node, path string) { d.ops(n, path, &s.Ops) }},
 		field{"hold", func(n *node, path string) { s.Hold = d.hold(n, path) }},
 	)
+}
+
+func (d *decoder) checksOf(n *node, path string, to *[]ChecksOf) {
+	d.list(n, path, func(_ int, n *node, path string) {
+		var of ChecksOf
+		d.object(n, path,
+			field{"cgroup", d.text(&of.Cgroup)},
+			field{"group", d.text(&of.Group)},
+			field{"checks", func(n *node, path string) { of.Checks = d.checks(n, path) }})
+		*to = append(*to, of)
+	})
 }
 
 // hold reads an object, a duration ("2s"), a percentage ("50%"), a fraction (0.5)

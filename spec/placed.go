@@ -176,14 +176,63 @@ func (s *Spec) StepNumber(step int) int {
 	return step + 1
 }
 
-// ChecksAround is the thresholds of the spec and of the cgroups that a group runs
-// in, the inner ones winning; nil if there are none. Those of the group are left
-// out.
-func (s *Spec) ChecksAround(g Placed) *Checks {
-	if g.Cgroup == "" {
-		return s.Checks
+// WholeRun stands for all steps together, see Thresholds.
+const WholeRun = -2
+
+// Thresholds tells what a group is judged by in a step, or in the whole run: with
+// the cgroup that it runs in, and by itself. That is, with the last ones winning:
+// the spec, the backdrop's cgroups and groups; the step; its cgroups and groups;
+// what the step says of that cgroup, and of that group. own is nil for a group
+// that nothing is said of by itself. What a step has is judged by that step's
+// thresholds in the whole run too.
+func (s *Spec) Thresholds(g Placed) func(step int) (around, own *Checks) {
+	far, near := s.cgroupChecks(g)
+	return func(step int) (around, own *Checks) {
+		if g.Step != BackdropStep && len(s.Steps) > 0 {
+			step = g.Step
+		}
+		around, own = s.Checks.Merge(far), g.Checks
+		if step < 0 || step >= len(s.Steps) {
+			return around.Merge(near), own
+		}
+		in := &s.Steps[step]
+		if around = around.Merge(in.Checks).Merge(near); g.Step == BackdropStep && own != nil {
+			own = own.Merge(in.Checks)
+		}
+		ofCgroup, ofGroup := in.checksOf(g)
+		if around = around.Merge(ofCgroup); own != nil {
+			own = own.Merge(ofCgroup)
+		}
+		return around, own.Merge(ofGroup)
 	}
-	var far, near *Checks // of the backdrop's cgroups, of those of the group's own part
+}
+
+// SpeaksOf tells whether the step has thresholds of its own for the group, or for
+// the cgroup that it runs in.
+func (s *Step) SpeaksOf(g Placed) bool {
+	ofCgroup, ofGroup := s.checksOf(g)
+	return ofCgroup != nil || ofGroup != nil
+}
+
+// checksOf is what the step says of the cgroup of a group, and of the group.
+func (s *Step) checksOf(g Placed) (ofCgroup, ofGroup *Checks) {
+	for _, of := range s.ChecksOf {
+		switch {
+		case of.Group != "" && of.Group == g.Name:
+			ofGroup = ofGroup.Merge(of.Checks)
+		case of.Cgroup != "" && g.Cgroup != "" && within(g.Cgroup, of.Cgroup):
+			ofCgroup = ofCgroup.Merge(of.Checks)
+		}
+	}
+	return ofCgroup, ofGroup
+}
+
+// cgroupChecks is the thresholds of the cgroups around a group, the inner ones
+// winning: of those of the backdrop, and of those of the group's own part.
+func (s *Spec) cgroupChecks(g Placed) (far, near *Checks) {
+	if g.Cgroup == "" {
+		return nil, nil
+	}
 	part, _, _ := strings.Cut(g.Path, "].")
 	s.visit(visitor{cgroup: func(c *Cgroup, path, name string) {
 		if name != g.Cgroup && !strings.HasPrefix(g.Cgroup, name+"/") {
@@ -196,7 +245,7 @@ func (s *Spec) ChecksAround(g Placed) *Checks {
 			near = near.Merge(c.Checks)
 		}
 	}})
-	return s.Checks.Merge(far).Merge(near)
+	return far, near
 }
 
 // EachCgroup calls f for every cgroup that the spec makes.

@@ -134,6 +134,68 @@ steps:
 	}
 }
 
+// TestThresholds: who is judged by what in which step.
+func TestThresholds(t *testing.T) {
+	s, err := Parse([]byte(`
+version: 1
+duration: 3s
+checks: {min_work_rate: 1, min_iteration_rate: 1}
+backdrop:
+  cgroups:
+    - {name: a, checks: {min_work_rate: 2}, cgroups: [{name: i, groups: [{name: far, workers: 1, work: x, checks: {max_migration_ratio: 2}}]}]}
+  groups: [{name: free, workers: 1, work: x}]
+steps:
+  - name: one
+    checks: {min_work_rate: 3, max_migration_ratio: 3}
+  - name: two
+    checks: {min_work_rate: 4}
+    checks_of: [{cgroup: a, checks: {min_work_rate: 6}}, {group: far, checks: {max_migration_ratio: 7}}, {group: near, checks: {min_iteration_rate: 8}}]
+    cgroups: [{name: b, checks: {min_work_rate: 5}, groups: [{name: near, workers: 1, work: x}]}]
+  - {name: three}
+`), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(c *Checks) string {
+		if c == nil {
+			return "none"
+		}
+		var list []string
+		for _, v := range []*float64{c.MinWorkRate, c.MinIterRate, c.MaxMigration} {
+			if v == nil {
+				list = append(list, "-")
+				continue
+			}
+			list = append(list, fmt.Sprint(*v))
+		}
+		return strings.Join(list, " ")
+	}
+	var got []string
+	for _, g := range s.Placed() {
+		for _, step := range []int{WholeRun, 0, 1, 2} {
+			around, own := s.Thresholds(g)(step)
+			got = append(got, fmt.Sprintf("%s %d: %s; own %s; spoken of %v", g.Name, step, of(around), of(own), step >= 0 && s.Steps[step].SpeaksOf(g)))
+		}
+	}
+	want := []string{
+		"free -2: 1 1 -; own none; spoken of false",
+		"free 0: 3 1 3; own none; spoken of false",
+		"free 1: 4 1 -; own none; spoken of false",
+		"free 2: 1 1 -; own none; spoken of false",
+		"far -2: 2 1 -; own - - 2; spoken of false",
+		"far 0: 3 1 3; own 3 - 3; spoken of false",
+		"far 1: 6 1 -; own 6 - 7; spoken of true",
+		"far 2: 2 1 -; own - - 2; spoken of false",
+		"near -2: 5 1 -; own - 8 -; spoken of false",
+		"near 0: 5 1 -; own - 8 -; spoken of false",
+		"near 1: 5 1 -; own - 8 -; spoken of true",
+		"near 2: 5 1 -; own - 8 -; spoken of false",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 func TestHolds(t *testing.T) {
 	got := parseGood(t, "scenario.yaml").Holds()
 	want := []time.Duration{2500 * time.Millisecond, time.Second, time.Second, 2750 * time.Millisecond, 2750 * time.Millisecond}

@@ -21,11 +21,21 @@ type Backdrop struct {
 // started, then come the ops, then the hold, which is the step's phase. All that
 // the step made goes with it.
 type Step struct {
-	Name    string   `json:"name,omitempty"` // default "stepINDEX"
-	Cgroups []Cgroup `json:"cgroups,omitempty"`
-	Groups  []Group  `json:"groups,omitempty"` // outside of all cgroups
-	Ops     []Op     `json:"ops,omitempty"`    // once, or in every turn of a loop
-	Hold    *Hold    `json:"hold,omitempty"`   // absent: an equal share of what other steps leave of the duration
+	Name     string     `json:"name,omitempty"`      // default "stepINDEX"
+	Checks   *Checks    `json:"checks,omitempty"`    // of all that runs in it; win over those of the spec and the backdrop
+	ChecksOf []ChecksOf `json:"checks_of,omitempty"` // of a part of what runs in it; win over all others
+	Cgroups  []Cgroup   `json:"cgroups,omitempty"`
+	Groups   []Group    `json:"groups,omitempty"` // outside of all cgroups
+	Ops      []Op       `json:"ops,omitempty"`    // once, or in every turn of a loop
+	Hold     *Hold      `json:"hold,omitempty"`   // absent: an equal share of what other steps leave of the duration
+}
+
+// ChecksOf is thresholds of one cgroup or of one group in a step. One of Cgroup
+// and Group is set.
+type ChecksOf struct {
+	Cgroup string  `json:"cgroup,omitempty"` // path; with those inside
+	Group  string  `json:"group,omitempty"`  // by itself
+	Checks *Checks `json:"checks"`
 }
 
 // Hold is how long a step lasts once it is set up. At most one of Fraction and

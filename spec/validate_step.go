@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -141,6 +143,7 @@ type stage struct {
 	cgroups  map[string]*stageCgroup
 	groups   map[string]*stageGroup
 	programs map[string]*stageProgram
+	met      map[string][]*stageGroup // by name: those that run at any time in the step
 }
 
 type stageCgroup struct {
@@ -153,6 +156,7 @@ type stageGroup struct {
 	step      int
 	path      string
 	cgroup    string
+	born      string // the cgroup that the report has
 	container bool
 }
 
@@ -177,6 +181,10 @@ func (g *stage) play(i int, s *Step) {
 			break
 		}
 	}
+	g.met = map[string][]*stageGroup{}
+	for name := range g.groups {
+		g.meet(name)
+	}
 	g.setUp(s.Groups, s.Cgroups, path+".")
 	g.loop = s.Hold != nil && s.Hold.Loop != nil
 	g.ops(s.Ops, path+".ops")
@@ -185,6 +193,7 @@ func (g *stage) play(i int, s *Step) {
 		g.ops(s.Ops, path+".ops")
 	}
 	g.loop, g.round = false, 0
+	g.stepChecks(s, path)
 	for name, c := range g.cgroups {
 		if c.step == i {
 			g.forget(name)
@@ -200,6 +209,61 @@ func (g *stage) play(i int, s *Step) {
 			delete(g.programs, name)
 		}
 	}
+}
+
+func (g *stage) meet(name string) {
+	if g.met != nil {
+		g.met[name] = append(g.met[name], g.groups[name])
+	}
+}
+
+// stepChecks checks the thresholds of a step, once it was played.
+func (g *stage) stepChecks(s *Step, path string) {
+	if s.Checks != nil {
+		g.checks(path+".checks", s.Checks)
+	}
+	for i := range s.ChecksOf {
+		g.checksOf(&s.ChecksOf[i], at(path+".checks_of", i))
+	}
+}
+
+func (g *stage) checksOf(of *ChecksOf, path string) {
+	switch {
+	case of.Cgroup == "" && of.Group == "":
+		g.errorf(path, "is of nothing; name a cgroup or a group, or use checks for all of the step")
+	case of.Cgroup != "" && of.Group != "":
+		g.errorf(path, "has both cgroup and group; write two elements")
+	case of.Group != "" && g.met[of.Group] == nil:
+		g.errorf(path+".group", "no group %s runs in this step%s", quote(of.Group), suggest(of.Group, slices.Sorted(maps.Keys(g.met))))
+	case of.Cgroup != "":
+		g.bornIn(path+".cgroup", of.Cgroup)
+	}
+	if of.Checks == nil {
+		g.errorf(path+".checks", "is missing; the thresholds, such as {max_gap: 1s}")
+		return
+	}
+	g.checks(path+".checks", of.Checks)
+}
+
+// bornIn checks that a group that runs in the step was born in the cgroup: only
+// such a group is judged by it.
+func (g *stage) bornIn(path, cgroup string) {
+	var homes []string
+	for _, groups := range g.met {
+		for _, x := range groups {
+			if x.born != "" && within(x.born, cgroup) {
+				return
+			}
+			homes = append(homes, x.born)
+		}
+	}
+	homes = slices.DeleteFunc(homes, func(s string) bool { return s == "" })
+	slices.Sort(homes)
+	hint := ""
+	if homes = slices.Compact(homes); len(homes) > 0 {
+		hint = suggest(cgroup, homes)
+	}
+	g.errorf(path, "no group that runs in this step was born in cgroup %s%s", quote(cgroup), hint)
 }
 
 // forget takes a cgroup away.
@@ -224,7 +288,8 @@ func (g *stage) addGroups(groups []Group, path, cgroup string) {
 		if other := g.groups[x.Name]; other != nil {
 			g.errorf(path+".name", "%s is the name of %s already", quote(x.Name), other.path)
 		}
-		g.groups[x.Name] = &stageGroup{g.step, path, cgroup, x.Pcomm != ""}
+		g.groups[x.Name] = &stageGroup{g.step, path, cgroup, cgroup, x.Pcomm != ""}
+		g.meet(x.Name)
 	}
 	if c := g.cgroups[cgroup]; c != nil && len(groups) > 0 {
 		c.groups = true

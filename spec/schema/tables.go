@@ -57,6 +57,8 @@ func together(name string) object {
 	switch name {
 	case "Affinity", "Cpuset", "Op":
 		return one
+	case "ChecksOf":
+		return object{"oneOf": []any{object{"required": []string{"cgroup"}}, object{"required": []string{"group"}}}}
 	case "Group":
 		return object{"oneOf": []any{object{"required": []string{"workers"}}, object{"required": []string{"workers_pct"}}}}
 	}
