@@ -48,17 +48,17 @@ func (d *decoder) cpuset(n *node, path string) *Cpuset {
 		field{"numa", d.index(&s.NUMA)},
 		field{"range", func(n *node, path string) {
 			s.Range = new(CpusetRange)
-			d.object(n, path,
+			d.needs(n, path,
 				field{"start", d.fraction(&s.Range.Start)},
 				field{"end", d.fraction(&s.Range.End)})
 		}},
 		field{"disjoint", func(n *node, path string) {
 			s.Disjoint = new(CpusetPart)
-			d.object(n, path, d.part(&s.Disjoint.Index, &s.Disjoint.Of)...)
+			d.needs(n, path, d.part(&s.Disjoint.Index, &s.Disjoint.Of)...)
 		}},
 		field{"overlap", func(n *node, path string) {
 			s.Overlap = new(CpusetOverlap)
-			d.object(n, path, append(d.part(&s.Overlap.Index, &s.Overlap.Of),
+			d.needs(n, path, append(d.part(&s.Overlap.Index, &s.Overlap.Of),
 				field{"frac", d.fraction(&s.Overlap.Frac)})...)
 		}},
 		field{"exact", d.cpuList(&s.Exact)},

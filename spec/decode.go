@@ -57,6 +57,19 @@ func (d *decoder) member(m *member, path string, fields []field) {
 	d.errorf(&node{line: m.line, col: m.col}, join(path, clipKey(m.key)), "unknown field%s", suggest(m.key, names))
 }
 
+// needs is object for values of which none may be left out.
+func (d *decoder) needs(n *node, path string, fields ...field) {
+	d.object(n, path, fields...)
+	if n.kind != kindObject || d.broken[path] {
+		return
+	}
+	for _, f := range fields {
+		if n.get(f.name) == nil {
+			d.errorf(n, join(path, f.name), "is missing")
+		}
+	}
+}
+
 // clipKey is a key fit for a path in an error message.
 func clipKey(key string) string {
 	if q := quote(key); q != `"`+key+`"` || strings.ContainsAny(key, ".[]: ") {

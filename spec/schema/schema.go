@@ -165,21 +165,25 @@ func param(p *worker.Param) object {
 	case worker.Count:
 		return object{"type": "integer", "minimum": p.Min, "maximum": p.Max, "default": p.Default}
 	case worker.Duration:
-		return object{"type": "string", "pattern": durationPattern, "default": p.Format(p.Default), "$comment": p.Format(p.Min) + " to " + p.Format(p.Max)}
+		return object{"type": "string", "pattern": paramPattern, "default": p.Format(p.Default), "$comment": p.Format(p.Min) + " to " + p.Format(p.Max)}
 	case worker.Enum:
 		return object{"enum": p.Values, "default": p.Values[p.Default]}
 	case worker.Bool:
 		return object{"type": "boolean", "default": p.Default != 0}
 	case worker.Nodes:
-		return object{"type": []string{"string", "integer"}, "pattern": listPattern, "minimum": 0, "maximum": 63}
+		return object{"type": []string{"string", "integer"}, "pattern": anyListPattern, "minimum": 0, "maximum": 63}
 	case worker.Phases:
 		phases := object{}
 		for _, name := range p.Values {
-			phases[name] = object{"type": "string", "pattern": durationPattern}
+			phases[name] = object{"type": "string", "pattern": paramPattern}
 		}
 		return object{"type": "array", "minItems": 1, "maxItems": worker.MaxPhases, "items": object{
 			"type": "object", "properties": phases, "additionalProperties": false, "minProperties": 1, "maxProperties": 1}}
 	case worker.Texts:
+		if p.Name == "argv" { // of exec
+			first := object{"type": "string", "pattern": `^(/[\s\S]*[^/]|[^/]+)$`}
+			return object{"anyOf": []any{first, object{"type": "array", "minItems": p.Min, "maxItems": p.Max, "prefixItems": []any{first}, "items": object{"type": "string"}}}}
+		}
 		return object{"type": []string{"string", "array"}, "minItems": p.Min, "maxItems": p.Max, "items": object{"type": "string"}}
 	case worker.Pairs:
 		return object{"type": "object", "maxProperties": p.Max, "propertyNames": object{"pattern": "^[^=]+$"}, "additionalProperties": object{"type": "string"}}

@@ -1,16 +1,42 @@
 package schema
 
 import (
+	"fmt"
 	"reflect"
 
 	"github.com/guestinit/guestinit/spec"
 )
 
-// Patterns of text forms: all that the validator takes, and little else.
+// Patterns of text forms: all that the validator takes, and little else. What it
+// takes of numbers with leading zeros, of signs and of white space is in them too.
 const (
-	durationPattern = `^[+-]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*)$`
-	listPattern     = `^[0-9,:/ -]*$`
+	durationUnit    = `(ns|us|µs|μs|ms|s|m|h)`
+	durationText    = `\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)` + durationUnit + `)+)`
+	durationPattern = `^(` + durationText + `|-(0|((0+(\.0*)?|\.0+)` + durationUnit + `)+))$` // no less than 0
+	paramPattern    = `^` + durationText + `$`                                                // of a work type
+	listPart        = `\s*[0-9]+(-[0-9]+(:[0-9]+/[0-9]+)?)?\s*`
+	listPattern     = `^` + listPart + `(,` + listPart + `)*$`
+	anyListPattern  = `^(\s*|` + listPart + `(,` + listPart + `)*)$` // or an empty one
+	bytesPattern    = `^\s*(max|[0-9]+[KMGTkmgt]?)\s*$`
+	cpuMaxPattern   = `^\s*((max|\+?0*[1-9][0-9]{3,})(\s+\+?0*([1-9][0-9]{3,5}|1000000))?|0*[1-9][0-9]*(\.[0-9]{0,2})?\s*%)\s*$`
+	pidsPattern     = `^(max|\+?0*[1-9][0-9]{0,6})$`
+	hundredPattern  = `^\s*(max|0*(100(\.0{0,2})?|[0-9]{1,2}(\.[0-9]{0,2})?)\s*%?)\s*$`
+	thousandPattern = `^\s*(max|0*(1000(\.0{0,2})?|[0-9]{1,3}(\.[0-9]{0,2})?)\s*%?)\s*$`
+	zeroPattern     = `^\s*0*(\.0*)?\s*%?\s*$`
+	pathPattern     = `^/[^\x00]*$`
+	cgroupPattern   = `\.*[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*`
 )
+
+// percent is a number or a text of a pattern, up to highest; above 0 if it has to
+// be something.
+func percent(pattern string, highest int, positive bool) object {
+	s := object{"type": []string{"string", "number"}, "minimum": 0, "maximum": highest, "pattern": pattern}
+	if positive {
+		delete(s, "minimum")
+		s["exclusiveMinimum"], s["not"] = 0, object{"type": "string", "pattern": zeroPattern}
+	}
+	return s
+}
 
 // valueForm is the schema of a type of package spec that is written as text or as
 // a number; nil for all others.
@@ -19,10 +45,16 @@ func valueForm(t reflect.Type) object {
 	case reflect.TypeFor[spec.Duration]():
 		return object{"type": "string", "pattern": durationPattern}
 	case reflect.TypeFor[spec.CPUList]():
-		return object{"type": []string{"string", "integer", "array"}, "pattern": listPattern, "minimum": 0, "maximum": spec.MaxCPU - 1,
+		return object{"type": []string{"string", "integer", "array"}, "pattern": listPattern, "minimum": 0, "maximum": spec.MaxCPU - 1, "minItems": 1,
 			"items": object{"type": "integer", "minimum": 0, "maximum": spec.MaxCPU - 1}}
-	case reflect.TypeFor[spec.Percent](), reflect.TypeFor[spec.Bytes](), reflect.TypeFor[spec.CPUMax](), reflect.TypeFor[spec.PidsMax]():
-		return object{"type": []string{"string", "number"}, "minimum": 0}
+	case reflect.TypeFor[spec.Percent]():
+		return percent(hundredPattern, 100, false)
+	case reflect.TypeFor[spec.Bytes]():
+		return object{"type": []string{"string", "integer"}, "minimum": 0, "pattern": bytesPattern}
+	case reflect.TypeFor[spec.CPUMax]():
+		return object{"type": []string{"string", "integer"}, "minimum": spec.MinQuotaUs, "pattern": cpuMaxPattern}
+	case reflect.TypeFor[spec.PidsMax]():
+		return object{"type": []string{"string", "integer"}, "minimum": 1, "maximum": spec.MaxPids, "pattern": pidsPattern}
 	}
 	return nil
 }
@@ -41,11 +73,14 @@ func otherForms(name string) []any {
 	case "MemPolicy":
 		return []any{object{"enum": []string{spec.MemDefault, spec.MemLocal}}}
 	case "Hold":
-		return []any{object{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, object{"type": "string", "anyOf": []any{
-			object{"pattern": durationPattern}, object{"const": "full"}, object{"pattern": "%$"}}}}
+		share := percent(hundredPattern, 100, true)
+		share["type"], share["allOf"] = "string", []any{object{"pattern": "%$"}}
+		return []any{object{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, object{"type": "string", "pattern": durationPattern}, object{"const": "full"}, share}
 	case "Loop":
 		return []any{object{"type": "string", "pattern": durationPattern}}
-	case "Scheduler", "Program", "WaitProgram":
+	case "Scheduler", "Program":
+		return []any{object{"type": "string", "pattern": pathPattern, "maxLength": spec.MaxProgramText}}
+	case "WaitProgram":
 		return []any{text}
 	}
 	return nil
@@ -70,13 +105,15 @@ func together(name string) object {
 func specialField(name string) func(b *builder) object {
 	switch name {
 	case "Op.add_cgroup":
-		return func(b *builder) object {
-			return object{"anyOf": []any{b.ref(reflect.TypeFor[spec.Cgroup]()), object{"type": "string", "minLength": 1}}}
-		}
+		return (*builder).addedCgroup
 	case "Hold.fraction":
 		return func(*builder) object {
-			return object{"type": []string{"number", "string"}, "exclusiveMinimum": 0, "maximum": 1}
+			text := percent(hundredPattern, 100, true)
+			text["type"] = "string"
+			return object{"anyOf": []any{object{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, object{"const": "full"}, text}}
 		}
+	case "Group.workers_pct":
+		return func(*builder) object { return percent(thousandPattern, 1000, true) }
 	case "Cgroup.cpu.idle":
 		return func(*builder) object { return object{"enum": []any{true, false, 0, 1}} }
 	case "MemPolicy.flags":
@@ -88,6 +125,20 @@ func specialField(name string) func(b *builder) object {
 	return nil
 }
 
+// addedCgroup is a cgroup whose name may be a path, or that path alone.
+func (b *builder) addedCgroup() object {
+	const name = "AddedCgroup"
+	path := object{"type": "string", "pattern": "^" + cgroupPattern + "(/" + cgroupPattern + ")*$",
+		"not": object{"type": "string", "pattern": fmt.Sprintf("[^/]{%d}", spec.MaxCgroupNameLen+1)}}
+	if _, made := b.defs[name]; !made {
+		b.defs[name] = true
+		def := b.structure(reflect.TypeFor[spec.Cgroup]())
+		def["properties"].(object)["name"] = path
+		b.defs[name] = def
+	}
+	return object{"anyOf": []any{object{"$ref": "#/$defs/" + name}, path}}
+}
+
 // bounds are the ranges of single fields, beside their type. The validator has
 // them from the same constants; a test holds both at every end of each range.
 func bounds(name string) object {
@@ -96,8 +147,20 @@ func bounds(name string) object {
 	switch name {
 	case "Spec.version":
 		return object{"const": spec.Version}
-	case "Spec.name", "Group.name", "Step.name":
+	case "Spec.name", "Group.name", "Step.name", "Program.name":
 		return object{"maxLength": spec.MaxNameLen}
+	case "Cgroup.name":
+		return object{"maxLength": spec.MaxCgroupNameLen, "pattern": "^" + cgroupPattern + "$"}
+	case "Cgroup.cpuset.mems":
+		return object{"maximum": spec.MaxNUMANode}
+	case "MemPolicy.nodes":
+		return object{"maximum": spec.MaxNUMANode, "pattern": anyListPattern, "minItems": 0}
+	case "Scheduler.path", "Program.path":
+		return object{"maxLength": spec.MaxProgramText, "pattern": pathPattern}
+	case "Scheduler.args", "Program.args":
+		return object{"maxItems": spec.MaxProgramWords}
+	case "Program.env":
+		return object{"maxItems": spec.MaxProgramWords, "items": object{"type": "string", "pattern": `^[\s\S]+=`}}
 	case "Spec.clone_mode":
 		return oneOf(spec.Fork, spec.Thread)
 	case "Group.workers":
@@ -138,7 +201,7 @@ func bounds(name string) object {
 	case "Spec.steps":
 		return object{"maxItems": spec.MaxSteps}
 	case "Op.swap_cpusets":
-		return object{"minItems": 2, "maxItems": 2}
+		return object{"minItems": 2, "maxItems": 2, "uniqueItems": true, "items": object{"type": []string{"string", "number"}, "minLength": 1}}
 	}
 	return nil
 }
