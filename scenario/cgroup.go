@@ -145,7 +145,10 @@ func (t *tree) open() error {
 		at = root
 	}
 	base := filepath.Join(at, fmt.Sprintf("guestinit-%d", os.Getpid()))
-	if err := os.Mkdir(base, 0o755); err != nil {
+	switch err := os.Mkdir(base, 0o755); {
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("make cgroup %s: %w: a run of that process id was killed before it could remove it; remove it with those inside: find %s -depth -type d -delete", base, cause(err), base)
+	case err != nil:
 		return fmt.Errorf("make cgroup %s: %w; run as root, or in a cgroup of its own: systemd-run --user --scope -p Delegate=yes", base, cause(err))
 	}
 	t.base = base
@@ -248,15 +251,21 @@ func (t *tree) freeze(c *cell, on bool) error {
 	return nil
 }
 
-// thaw lets the tasks of a cgroup go on, whatever of it and around it is frozen.
+// thaw lets the tasks of a cgroup go on, whatever of it and around it is frozen,
+// and whoever froze it.
 func (t *tree) thaw(name string) error {
 	var errs []error
 	for _, c := range t.cells {
-		if c.frozen && (within(name, c.name) || within(c.name, name)) {
+		if (within(name, c.name) || within(c.name, name)) && (c.frozen || frozenByAnother(c.dir)) {
 			errs = append(errs, t.freeze(c, false))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func frozenByAnother(dir string) bool {
+	state, err := fields(dir, "cgroup.freeze")
+	return err == nil && len(state) == 1 && state[0] == "1"
 }
 
 // setCPUs gives a cgroup a cpuset; none is that of the cgroup around it. Kernels
@@ -299,7 +308,8 @@ func (t *tree) move(from, to *cell) error {
 	return fmt.Errorf("move tasks from cgroup %s to %s: new ones come faster than they are moved", from.name, to.name)
 }
 
-// remove removes the cgroups that the function picks, the last one first.
+// remove removes the cgroups that the function picks, the last one first. One
+// that cannot be removed is left for close.
 func (t *tree) remove(pick func(*cell) bool) error {
 	var errs []error
 	for i := len(t.cells) - 1; i >= 0; i-- {
@@ -307,11 +317,9 @@ func (t *tree) remove(pick func(*cell) bool) error {
 		if !pick(c) {
 			continue
 		}
-		if c.frozen {
-			errs = append(errs, t.freeze(c, false))
-		}
-		if err := spawn.RemoveCgroup(c.dir); err != nil {
-			errs = append(errs, err)
+		if err := spawn.RemoveCgroup(c.dir); err != nil { // what is frozen can be killed all the same
+			errs = append(errs, fmt.Errorf("cgroup %s: %w", c.name, err))
+			continue
 		}
 		t.cells = slices.Delete(t.cells, i, i+1)
 	}
@@ -320,11 +328,15 @@ func (t *tree) remove(pick func(*cell) bool) error {
 
 // close removes everything and undoes what was changed outside.
 func (t *tree) close() error {
-	errs := []error{t.remove(func(*cell) bool { return true })}
+	err := t.remove(func(*cell) bool { return true })
+	t.cells = nil
 	if t.base != "" {
-		errs = append(errs, os.Remove(t.base))
+		if baseErr := spawn.RemoveCgroup(t.base); err == nil {
+			err = baseErr
+		}
 		t.base = ""
 	}
+	errs := []error{err}
 	for i := len(t.undo) - 1; i >= 0; i-- {
 		errs = append(errs, t.undo[i]())
 	}

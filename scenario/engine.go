@@ -108,7 +108,7 @@ func (e *engine) play() (err error) {
 		err = errors.Join(err, e.collect(func(*crew) bool { return true }))
 		e.endJobs(func(*job) bool { return true })
 		if closeErr := e.tree.close(); closeErr != nil {
-			e.note("cleaning up: %v", closeErr)
+			e.fail("cleaning up: %v", closeErr)
 		}
 	}()
 	if b := e.spec.Backdrop; b != nil {

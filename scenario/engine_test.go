@@ -38,6 +38,14 @@ type played struct {
 // play runs a spec and checks that it leaves nothing behind.
 func play(t *testing.T, ctx context.Context, text string, g guard) played {
 	t.Helper()
+	p := playWith(t, ctx, text, g, func(Event) {})
+	leftovers(t)
+	return p
+}
+
+// playWith runs a spec and tells of what happens meanwhile.
+func playWith(t *testing.T, ctx context.Context, text string, g guard, tell func(Event)) played {
+	t.Helper()
 	s, err := Parse([]byte(text), t.Name())
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +54,7 @@ func play(t *testing.T, ctx context.Context, text string, g guard) played {
 	var mu sync.Mutex
 	sink := Sink{
 		Worker:   func(w *report.Worker) error { p.workers = append(p.workers, *w); return nil },
-		Event:    func(e Event) { p.events = append(p.events, e) },
+		Event:    func(e Event) { p.events = append(p.events, e); tell(e) },
 		Progress: func(time.Duration, []Progress) { mu.Lock(); defer mu.Unlock() },
 	}
 	if g == nil {
@@ -60,7 +68,6 @@ func play(t *testing.T, ctx context.Context, text string, g guard) played {
 	if p.Workers != len(p.workers) {
 		t.Errorf("%d workers said, %d delivered", p.Workers, len(p.workers))
 	}
-	leftovers(t)
 	return p
 }
 

@@ -151,14 +151,93 @@ func findCgroup2(mountinfo io.Reader, membership string) (root, own string) {
 	return root, own
 }
 
-// removeCgroup ends what is left in a cgroup and removes it.
-func removeCgroup(dir string) error {
-	_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0) // Linux 5.14; before, what is left ends by itself
-	err := waitEmpty(dir)
-	if rmErr := os.Remove(dir); rmErr != nil {
-		return errors.Join(fmt.Errorf("remove cgroup: %w", rmErr), err)
+// removeRounds bounds how often a cgroup is emptied before it is given up: what is
+// in it may be making more.
+const removeRounds = 3
+
+// removeCgroup ends what is left in a cgroup and removes it, with cgroups that
+// others made inside. One that is gone is no error.
+func removeCgroup(dir string) (err error) {
+	for range removeRounds {
+		if err = onCgroup2(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			break
+		}
+		killAll(dir)
+		waitErr := waitEmpty(dir)
+		if err = removeDirs(dir, maxNested); err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err = errors.Join(err, waitErr); waitErr != nil {
+			break
+		}
+	}
+	return fmt.Errorf("remove cgroup: %w", err)
+}
+
+// onCgroup2 makes sure that a directory is a cgroup of the tree that it seems to be
+// in: something else may be mounted there, whose files, directories and processes
+// are nobody's to end. Kernels before 5.8 tell no mount of another cgroup.
+func onCgroup2(dir string) error {
+	var fs2 unix.Statfs_t
+	if err := unix.Statfs(dir, &fs2); err != nil {
+		return &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	var at unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, 0, &at); err != nil {
+		return &fs.PathError{Op: "statx", Path: dir, Err: err}
+	}
+	if fs2.Type != unix.CGROUP2_SUPER_MAGIC || at.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return fmt.Errorf("something is mounted on %s; umount it", dir)
 	}
 	return nil
+}
+
+// killAll kills what is in a cgroup and in those inside. Before Linux 5.14, what
+// is left ends by itself.
+func killAll(dir string) {
+	f, err := os.OpenFile(dir+"/cgroup.kill", os.O_WRONLY, 0) // never made: the kernel has it or not
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, _ = f.WriteString("1")
+}
+
+// maxNested bounds how deep foreign cgroups are followed.
+const maxNested = 64
+
+// removeDirs removes a cgroup after those inside. It never leaves the file system
+// of cgroups.
+func removeDirs(dir string, levels int) error {
+	if err := onCgroup2(dir); err != nil {
+		return err
+	}
+	err := unix.Rmdir(dir)
+	if err != unix.EBUSY || levels == 0 {
+		return rmdirError(dir, err)
+	}
+	entries, readErr := os.ReadDir(dir)
+	if readErr != nil {
+		return errors.Join(rmdirError(dir, err), readErr)
+	}
+	for _, x := range entries {
+		if !x.IsDir() {
+			continue
+		}
+		if err := removeDirs(filepath.Join(dir, x.Name()), levels-1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return rmdirError(dir, unix.Rmdir(dir))
+}
+
+func rmdirError(dir string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
 }
 
 // waitEmpty waits until no process is in the cgroup. A change of cgroup.events

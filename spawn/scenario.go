@@ -40,7 +40,8 @@ func (h *Handle) AwaitWork(limit time.Duration) (all bool) {
 func Cgroup2() (root, own string, err error) { return cgroup2() }
 
 // RemoveCgroup kills what is left in a cgroup's directory, waits for its end for
-// at most a second, and removes the directory.
+// at most a second, and removes the directory, with cgroups that others made
+// inside. One that is gone is no error.
 func RemoveCgroup(dir string) error { return removeCgroup(dir) }
 
 // InPhase tells whether every worker that runs has closed the slices of phases

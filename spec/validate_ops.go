@@ -185,8 +185,13 @@ func (g *stage) stop(name string) bool {
 	return found
 }
 
-// remove takes a cgroup away, with those inside.
+// remove takes a cgroup away, with those inside and the programs in them.
 func (g *stage) remove(name string) {
+	for n, p := range g.programs {
+		if p.cgroup != "" && within(p.cgroup, name) {
+			delete(g.programs, n)
+		}
+	}
 	for n := range g.cgroups {
 		if n != name && within(n, name) {
 			delete(g.cgroups, n)
@@ -236,6 +241,11 @@ func (g *stage) opMove(m *MoveTasks, path string) {
 				x.cgroup = m.To
 			}
 		}
+		for _, p := range g.programs {
+			if p.cgroup == m.From {
+				p.cgroup = m.To
+			}
+		}
 	}
 }
 
@@ -256,7 +266,7 @@ func (g *stage) program(p *Program, path string) {
 	if other := g.programs[p.Name]; other != nil {
 		g.errorf(path+".name", "program %s of %s still runs%s; wait_program or kill_program before, or give it another name", quote(p.Name), other.path, g.again())
 	}
-	g.programs[p.Name] = &stageProgram{g.step, path}
+	g.programs[p.Name] = &stageProgram{g.step, path, p.Cgroup}
 }
 
 func (g *stage) opWait(w *WaitProgram, path string) {

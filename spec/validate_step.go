@@ -161,8 +161,9 @@ type stageGroup struct {
 }
 
 type stageProgram struct {
-	step int
-	path string
+	step   int
+	path   string
+	cgroup string // where it is now
 }
 
 func newStage(c *checker, s *Spec) *stage {
