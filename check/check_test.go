@@ -393,3 +393,30 @@ func TestStepChecks(t *testing.T) {
 		}
 	}
 }
+
+// A group that an operation moved may run where it was moved to, from then on.
+func TestMoved(t *testing.T) {
+	for name, tt := range map[string]struct {
+		second string // CPUs of the second step
+		want   string
+	}{
+		"where it was moved to":  {"2", "pass pass pass"},
+		"where it was born":      {"0", "pass pass fail"},
+		"where it was never let": {"3", "fail pass fail"},
+	} {
+		r, s := oneGroup(&spec.Checks{Isolation: pointer(true)}, func(w *report.Worker) {
+			w.CPUsUsed = "0," + tt.second
+			w.Phases = []report.PhaseSlice{{Epoch: 1, WallNs: 1, CPUsUsed: "0"}, {Epoch: 2, WallNs: 1, CPUsUsed: tt.second}}
+			w.Settings = map[string]report.Setting{"affinity": {Asked: "0-1", Got: "0-1"}}
+		})
+		r.Run.Phases = []report.Phase{{Epoch: 1, Cpusets: map[string]string{"": "0"}}, {Epoch: 2, Cpusets: map[string]string{"": "0"}, Allowed: map[string]string{"g": "2"}}}
+		Finish(r, s)
+		var got []string
+		for _, c := range r.Checks {
+			got = append(got, string(c.Outcome))
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: %q, want %s: %+v", name, got, tt.want, r.Checks)
+		}
+	}
+}

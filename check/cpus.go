@@ -46,26 +46,44 @@ func (s cpuSet) and(o cpuSet) cpuSet {
 // run.
 func newMember(r *report.Report, w *report.Worker, fig report.PhaseSlice, epoch *uint32) member {
 	m := member{w: w, fig: fig}
+	g := &r.Groups[w.GroupIndex]
 	asked := parseCPUs(w.Settings["affinity"].Asked)
-	m.allowed = asked.and(cpuset(r, r.Groups[w.GroupIndex].Cgroup, epoch))
-	if m.allowed == nil {
-		m.allowed = parseCPUs(w.Settings["affinity"].Got)
+	cpuset, moved, always := places(r, g, epoch)
+	if !always {
+		if m.allowed = asked.and(cpuset); m.allowed == nil {
+			m.allowed = parseCPUs(w.Settings["affinity"].Got)
+		}
+	}
+	if moved != nil && (always || m.allowed != nil) {
+		m.allowed = append(slices.Clone(m.allowed), moved...)
+		slices.Sort(m.allowed)
+		m.allowed = slices.Compact(m.allowed)
 	}
 	m.nodes = memoryNodes(r, w, m.allowed)
 	return m
 }
 
-// cpuset is what the cpuset of a cgroup held in a phase, or in all of them.
-func cpuset(r *report.Report, cgroup string, epoch *uint32) cpuSet {
-	var all cpuSet
+// places is where a group might run in a phase, or in all of them: what the cpuset
+// of its cgroup held while it was where it was born, and what it might use when
+// operations had moved it. always is whether they had in all these phases.
+func places(r *report.Report, g *report.Group, epoch *uint32) (cpuset, moved cpuSet, always bool) {
 	for i := range r.Run.Phases {
 		p := &r.Run.Phases[i]
-		if list, ok := p.Cpusets[cgroup]; ok && (epoch == nil || *epoch == p.Epoch) {
-			all = append(all, parseCPUs(list)...)
+		if epoch != nil && *epoch != p.Epoch || g.Step > 0 && uint32(g.Step) != p.Epoch {
+			continue
+		}
+		if list, ok := p.Allowed[g.Name]; ok {
+			moved = append(moved, parseCPUs(list)...)
+			always = epoch != nil
+			continue
+		}
+		if list, ok := p.Cpusets[g.Cgroup]; ok {
+			cpuset = append(cpuset, parseCPUs(list)...)
 		}
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	slices.Sort(cpuset)
+	slices.Sort(moved)
+	return slices.Compact(cpuset), slices.Compact(moved), always
 }
 
 // memoryNodes is the NUMA nodes where a worker's pages belong: those that its

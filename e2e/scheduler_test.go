@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/guestinit/guestinit/report"
 )
@@ -131,4 +132,39 @@ func TestSchedulerUnsupported(t *testing.T) {
 		"--file", buildScheduler(t)+":"+schedulerPath, "-")
 	r.want(t, 5, "has no sched_ext", "CONFIG_SCHED_CLASS_EXT", "guestinit kernel fetch 7.2")
 	guestinit(t, underScheduler("/nonexistent/scx", "1s"), "run", "-").want(t, 2, "scheduler.path", "/nonexistent/scx")
+}
+
+// TestLongStall has a scheduler stall for as long as the kernel lets it by default,
+// 30 s: longer than the workload, whose workers are stopped on time all the same,
+// and for so long the guest says nothing. The run ends with the kernel's reason,
+// with every report and with what the spec judges it by.
+func TestLongStall(t *testing.T) {
+	if os.Getenv("GUESTINIT_LONG") == "" {
+		t.Skip("takes a minute; try: make check-all")
+	}
+	text := underScheduler(schedulerPath, "2s", "-after", "500ms", "-do", "stall") + "checks: {zero_progress: true}\n"
+	begin := time.Now()
+	r := guestinit(t, text, "run", "--kernel", kernelDir(t, "7.2"), "--accel", "tcg", "--json", "-", "--file", buildScheduler(t)+":"+schedulerPath, "-")
+	took := time.Since(begin)
+	r.want(t, 1)
+	rep := r.report(t)
+	s := rep.Run.Scheduler
+	if s == nil || s.Failure != "stalled" || !strings.Contains(s.Reason, "runnable task stall") || !strings.Contains(s.Output, "DEBUG DUMP") {
+		t.Fatalf("scheduler %+v", s)
+	}
+	if s.RanMs < 29e3 {
+		t.Errorf("the scheduler stalled after 500 ms and was ejected after %v ms; was it the default timeout?", s.RanMs)
+	}
+	if !strings.Contains(strings.Join(rep.Failures, "\n"), "runnable task stall") || rep.Verdict != report.Fail || len(rep.Checks) != 2 {
+		t.Errorf("verdict %s, failures %q, %d checks", rep.Verdict, rep.Failures, len(rep.Checks))
+	}
+	if len(rep.Workers) != 5 || rep.Run.DurationMs > 3e3 {
+		t.Errorf("%d workers, run of %v ms", len(rep.Workers), rep.Run.DurationMs)
+	}
+	for _, w := range rep.Workers {
+		if !w.Completed || w.WallNs == 0 {
+			t.Errorf("worker %d/%d did not complete: %+v", w.GroupIndex, w.Index, w.ExitInfo)
+		}
+	}
+	t.Logf("%v in all, %v ms under the scheduler, notes %q", took.Round(time.Second), s.RanMs, rep.Notes)
 }

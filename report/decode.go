@@ -369,12 +369,14 @@ func (d *decoder) checkRunPhases(phases []Phase) error {
 		if err := d.checkText("run.phases", &p.Name); err != nil {
 			return err
 		}
-		if err := checkKeys(d, "run.phases.cpusets", p.Cpusets); err != nil {
-			return err
-		}
-		for _, list := range p.Cpusets {
-			if err := new(cpuSet).add(list); err != nil {
-				return fmt.Errorf("%w: run.phases[%d].cpusets: %w", ErrCorrupt, i, err)
+		for name, lists := range map[string]map[string]string{"cpusets": p.Cpusets, "allowed": p.Allowed} {
+			if err := checkKeys(d, "run.phases."+name, lists); err != nil {
+				return err
+			}
+			for _, list := range lists {
+				if err := new(cpuSet).add(list); err != nil {
+					return fmt.Errorf("%w: run.phases[%d].%s: %w", ErrCorrupt, i, name, err)
+				}
 			}
 		}
 	}

@@ -122,6 +122,7 @@ func TestBadRun(t *testing.T) {
 	for name, edit := range map[string]func(*Run){
 		"epochs":        func(r *Run) { r.Phases = []Phase{{Epoch: 2}, {Epoch: 1}} },
 		"times":         func(r *Run) { r.Phases = []Phase{{StartNs: 2, EndNs: 1}} },
+		"allowed":       func(r *Run) { r.Phases = []Phase{{Allowed: map[string]string{"a": "none"}}} },
 		"cpuset":        func(r *Run) { r.Phases = []Phase{{Cpusets: map[string]string{"a": "none"}}} },
 		"steal":         func(r *Run) { r.StealPct = 101 },
 		"node":          func(r *Run) { r.Topology = &Topology{Nodes: []TopologyNode{{ID: -1}}} },

@@ -66,6 +66,7 @@ type Phase struct {
 	StartNs int64             `json:"start_ns"`          // since opening the gate
 	EndNs   int64             `json:"end_ns"`            // likewise
 	Cpusets map[string]string `json:"cpusets,omitempty"` // cgroup → CPU list: all that its cpuset held in the phase
+	Allowed map[string]string `json:"allowed,omitempty"` // group → CPU list: all that it might use in the phase, if an operation had moved it by then
 }
 
 // Topology is what the kernel told of the CPUs. CPU lists are of online CPUs.

@@ -19,9 +19,11 @@ import (
 // crew is the groups of one cgroup, or of none, that were born together.
 type crew struct {
 	handle *spawn.Handle
-	groups []spec.Group // as they were born
-	index  []int        // of each in the report
-	cgroup string       // where they are now
+	groups []spec.Group  // as they were born
+	index  []int         // of each in the report
+	born   string        // the cgroup
+	cgroup string        // where they are now
+	cpus   map[int][]int // by group: what an op gave it for its affinity
 	step   int
 	met    bool // by an op, at work; see awaitWork
 }
@@ -31,7 +33,7 @@ func (e *engine) bear(groups []spec.Group, cgroup string, step int) (*crew, erro
 	if e.tree.frozen(cgroup) {
 		return nil, fmt.Errorf("start groups in cgroup %s: it is frozen; thaw it before", cgroup)
 	}
-	c := &crew{cgroup: cgroup, step: step}
+	c := &crew{born: cgroup, cgroup: cgroup, cpus: map[int][]int{}, step: step}
 	for i := range groups {
 		g, err := e.resolve(&groups[i], cgroup)
 		if err != nil {
@@ -186,7 +188,7 @@ func (e *engine) dismiss(c *crew) {
 
 // setAffinity moves the workers of a group that runs.
 func (e *engine) setAffinity(name string, a *spec.Affinity) error {
-	c, at, n := e.findGroup(name)
+	c, group, at := e.findGroup(name)
 	if c == nil {
 		return fmt.Errorf("no group %s runs", name)
 	}
@@ -201,8 +203,12 @@ func (e *engine) setAffinity(name string, a *spec.Affinity) error {
 	if err != nil {
 		return err
 	}
+	c.cpus[group] = a.Exact
+	if a.RandomSubset != nil {
+		c.cpus[group] = a.RandomSubset.From
+	}
 	var errs []error
-	for i := range n {
+	for i := range c.groups[group].Workers {
 		set := a.Exact
 		if r := a.RandomSubset; r != nil {
 			set = draw(r)
@@ -214,14 +220,33 @@ func (e *engine) setAffinity(name string, a *spec.Affinity) error {
 	return errors.Join(errs...)
 }
 
-// findGroup is the crew of a group that runs, the first of its workers and their
-// number.
-func (e *engine) findGroup(name string) (c *crew, at, n int) {
+// allowed is the CPUs that a group may use now, and whether an op moved it.
+func (e *engine) allowed(c *crew, group int) (cpus []int, moved bool) {
+	within := e.tree.cpus(c.cgroup)
+	if within == nil {
+		within = e.machine.Online
+	}
+	own, moved := c.cpus[group]
+	if a := c.groups[group].Affinity; !moved && a != nil {
+		if own = a.Exact; a.RandomSubset != nil {
+			own = a.RandomSubset.From
+		}
+	}
+	both := slices.DeleteFunc(slices.Clone(own), func(cpu int) bool { return !slices.Contains(within, cpu) })
+	if len(both) == 0 { // then the kernel goes by the cpuset
+		both = within
+	}
+	return both, moved || c.cgroup != c.born
+}
+
+// findGroup is the crew of a group that runs, its index there, and the first of its
+// workers.
+func (e *engine) findGroup(name string) (c *crew, group, at int) {
 	for _, c := range slices.Backward(e.crews) { // those of the step come last
 		at := 0
 		for i := range c.groups {
 			if c.groups[i].Name == name {
-				return c, at, c.groups[i].Workers
+				return c, i, at
 			}
 			at += c.groups[i].Workers
 		}

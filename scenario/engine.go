@@ -29,9 +29,12 @@ type engine struct {
 
 	run     report.Run
 	res     Result
-	opened  time.Time        // the first gate
-	cpusets map[string][]int // of the phase that goes on, by cgroup
-	playing bool             // in a phase
+	opened  time.Time       // the first gate
+	cpusets cpuLists        // of the phase that goes on, by cgroup
+	allows  cpuLists        // where groups might run in it, by name
+	moved   map[string]bool // groups that an operation has moved
+	moves   bool            // the spec has such operations
+	playing bool            // in a phase
 }
 
 // errDeadline ends a run that takes longer than its spec allows.
@@ -53,6 +56,7 @@ func runScenario(ctx context.Context, s *spec.Spec, run report.Run, sink Sink) (
 	for i, g := range s.Placed() {
 		e.index[g.Group] = i
 	}
+	s.EachOp(func(o *spec.Op) { e.moves = e.moves || o.SetAffinity != nil || o.MoveTasks != nil })
 	e.past = make([]Progress, len(e.index))
 	if sink.Begin != nil {
 		if err := sink.Begin(run); err != nil {

@@ -86,13 +86,16 @@ func Parse(data []byte, name string) (*spec.Spec, error) {
 	return spec.ParseChecked(data, name, admit)
 }
 
-// Programs are the programs that a run of the spec starts: those that its exec
-// workers become, and its scheduler; by the path of the field that names them.
-// The spec is valid.
+// Programs are the programs that a run of the spec starts: its scheduler, those
+// that run beside the workers, and those that its exec workers become; by the path
+// of the field that names them. The spec is valid.
 func Programs(s *spec.Spec) (paths, programs []string) {
 	if s.Scheduler != nil {
 		paths, programs = append(paths, "scheduler.path"), append(programs, s.Scheduler.Path)
 	}
+	s.EachProgram(func(p *spec.Program, path string) {
+		paths, programs = append(paths, path+".path"), append(programs, p.Path)
+	})
 	for _, g := range s.Placed() {
 		work, err := worker.Parse(g.Work)
 		if err == nil && work.Type.Resource == worker.ExecProgram {

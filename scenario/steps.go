@@ -3,6 +3,7 @@ package scenario
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -155,7 +156,7 @@ func (e *engine) settle() {
 }
 
 func (e *engine) beginPhase(i int) {
-	e.playing, e.cpusets = true, nil
+	e.playing, e.cpusets, e.allows, e.moved = true, cpuLists{}, cpuLists{}, map[string]bool{}
 	e.keepCpusets()
 	p := report.Phase{Name: e.spec.Name}
 	if len(e.spec.Steps) > 0 {
@@ -175,31 +176,55 @@ func (e *engine) endPhase(i int) {
 	p := &e.run.Phases[len(e.run.Phases)-1]
 	p.EndNs = int64(e.elapsed())
 	e.settle()
-	for name, cpus := range e.cpusets {
-		if p.Cpusets == nil {
-			p.Cpusets = map[string]string{}
-		}
-		p.Cpusets[name] = spec.CPUList(cpus).String()
-	}
+	maps.DeleteFunc(e.allows, func(name string, _ []int) bool { return !e.moved[name] })
+	p.Cpusets, p.Allowed = e.cpusets.text(), e.allows.text()
 	e.event(Event{Kind: EventPhase, Step: e.spec.StepNumber(i), Name: p.Name, Epoch: p.Epoch, Text: "ends"})
 }
 
-// keepCpusets adds what the cpusets hold now to what they held in this phase.
+// cpuLists is CPUs by name.
+type cpuLists map[string][]int
+
+// add adds CPUs to those of a name.
+func (l cpuLists) add(name string, cpus []int) {
+	all := append(slices.Clone(l[name]), cpus...)
+	slices.Sort(all)
+	l[name] = slices.Compact(all)
+}
+
+// text is the lists as reports have them; nil for none.
+func (l cpuLists) text() map[string]string {
+	if len(l) == 0 {
+		return nil
+	}
+	lists := make(map[string]string, len(l))
+	for name, cpus := range l {
+		lists[name] = spec.CPUList(cpus).String()
+	}
+	return lists
+}
+
+// keepCpusets adds what the cpusets hold now, and where groups that were moved may
+// run, to what it was in this phase.
 func (e *engine) keepCpusets() {
 	if !e.playing {
 		return
-	}
-	if e.cpusets == nil {
-		e.cpusets = map[string][]int{}
 	}
 	for _, c := range e.tree.cells {
 		cpus := e.tree.cpus(c.name)
 		if cpus == nil {
 			cpus = e.machine.Online
 		}
-		all := append(slices.Clone(e.cpusets[c.name]), cpus...)
-		slices.Sort(all)
-		e.cpusets[c.name] = slices.Compact(all)
+		e.cpusets.add(c.name, cpus)
+	}
+	if !e.moves {
+		return
+	}
+	for _, c := range e.crews {
+		for i := range c.groups {
+			cpus, moved := e.allowed(c, i)
+			e.allows.add(c.groups[i].Name, cpus)
+			e.moved[c.groups[i].Name] = moved || e.moved[c.groups[i].Name]
+		}
 	}
 }
 

@@ -257,3 +257,16 @@ func (s *Spec) EachCgroup(f func(*Cgroup)) {
 func (s *Spec) EachOp(f func(*Op)) {
 	s.visit(visitor{op: func(o *Op, _ string) { f(o) }})
 }
+
+// EachProgram calls f for every program that runs beside the workers, with the path
+// of its field.
+func (s *Spec) EachProgram(f func(p *Program, path string)) {
+	s.visit(visitor{
+		program: f,
+		op: func(o *Op, path string) {
+			if o.RunProgram != nil {
+				f(o.RunProgram, path+".run_program")
+			}
+		},
+	})
+}

@@ -22,7 +22,7 @@ import (
 // machine's PATH which a guest's PATH has not.
 const elsewhere = "/usr/local/bin"
 
-// withPrograms adds the programs of exec workers to the files of an image: those
+// withPrograms adds the programs that a spec names to the files of an image: those
 // that are not among them and that this machine has. The interpreter of a script
 // comes with it.
 func withPrograms(s *spec.Spec, files []initramfs.File) ([]initramfs.File, error) {
