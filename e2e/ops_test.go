@@ -119,7 +119,7 @@ func TestRunEveryOp(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, op := range []string{"set_cpuset", "remove_cgroup", "stop_cgroup", "set_affinity", "swap_cpusets", "add_cgroup", "spawn", "run_program", "wait_program", "kill_program", "freeze", "thaw", "move_tasks", "clear_cpuset"} {
-		if !strings.Contains(string(lines), `"`+op+`"`) {
+		if !strings.Contains(string(lines), "op "+op+`"`) {
 			t.Errorf("no event of %s", op)
 		}
 	}

@@ -65,7 +65,7 @@ type Phase struct {
 	Name    string            `json:"name"`
 	StartNs int64             `json:"start_ns"`          // since opening the gate
 	EndNs   int64             `json:"end_ns"`            // likewise
-	Cpusets map[string]string `json:"cpusets,omitempty"` // cgroup → CPU list: all that its cpuset held in the phase
+	Cpusets map[string]string `json:"cpusets,omitempty"` // cgroup → CPU list: all that its cpuset and those around it let it use in the phase
 	Allowed map[string]string `json:"allowed,omitempty"` // group → CPU list: all that it might use in the phase, if an operation had moved it by then
 }
 

@@ -30,6 +30,7 @@ type cell struct {
 	dir    string
 	step   int
 	cpus   []int // of its cpuset; nil for those around it
+	noted  bool  // that it cannot use all of them
 	frozen bool
 }
 
@@ -75,14 +76,37 @@ func (t *tree) dir(name string) string {
 	return ""
 }
 
-// cpus is the CPUs that the cgroup and those around it allow; nil if none does.
-func (t *tree) cpus(name string) []int {
-	for ; name != "" && name != "."; name = filepath.Dir(name) {
-		if c := t.find(name); c != nil && c.cpus != nil {
-			return c.cpus
-		}
+// cpus is the CPUs that a cgroup can use: of its cpuset those that the cgroups
+// around it can, or all of theirs if that is none, as the kernel has it; nil if no
+// cpuset says anything.
+func (t *tree) cpus(name string) (cpus []int) {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		cpus = t.cpus(name[:i])
 	}
-	return nil
+	c := t.find(name)
+	if c == nil || c.cpus == nil {
+		return cpus
+	}
+	if cpus == nil {
+		return c.cpus
+	}
+	if both := intersect(c.cpus, cpus); len(both) > 0 {
+		return both
+	}
+	return cpus
+}
+
+// intersect is what is in both.
+func intersect(a, b []int) []int {
+	return slices.DeleteFunc(slices.Clone(a), func(cpu int) bool { return !slices.Contains(b, cpu) })
+}
+
+// noteLess says once that a cgroup cannot use all of its cpuset.
+func (t *tree) noteLess(c *cell) {
+	if can := t.cpus(c.name); c.cpus != nil && !c.noted && !slices.Equal(can, c.cpus) {
+		c.noted = true
+		t.note("cgroup %s: its cpuset is %s, but those around it leave it %s", c.name, spec.CPUList(c.cpus), spec.CPUList(can))
+	}
 }
 
 // frozen tells whether tasks in the cgroup stand still.
@@ -112,6 +136,7 @@ func (t *tree) add(c *spec.Cgroup, name string, step int, cpus []int) error {
 		return fmt.Errorf("make cgroup %s: %w", name, err)
 	}
 	t.cells = append(t.cells, x)
+	t.noteLess(x)
 	files := settings(c)
 	if cpus != nil {
 		files = append([]setting{{"cpuset.cpus", spec.CPUList(cpus).String()}}, files...)
@@ -283,6 +308,11 @@ func (t *tree) setCPUs(c *cell, cpus []int) error {
 		return fmt.Errorf("cgroup %s: %w", c.name, err)
 	}
 	c.cpus = cpus
+	for _, x := range t.cells {
+		if within(x.name, c.name) {
+			t.noteLess(x)
+		}
+	}
 	return nil
 }
 

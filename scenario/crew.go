@@ -232,7 +232,7 @@ func (e *engine) allowed(c *crew, group int) (cpus []int, moved bool) {
 			own = a.RandomSubset.From
 		}
 	}
-	both := slices.DeleteFunc(slices.Clone(own), func(cpu int) bool { return !slices.Contains(within, cpu) })
+	both := intersect(own, within)
 	if len(both) == 0 { // then the kernel goes by the cpuset
 		both = within
 	}
