@@ -111,6 +111,28 @@ func TestLongTopologyExample(t *testing.T) {
 	}
 }
 
+// TestNUMAExample runs the example that needs two nodes: its task is at home on one
+// with its pages, and leaves them there when it moves to the other.
+func TestNUMAExample(t *testing.T) {
+	r := guestinit(t, "", "run", "--kernel", kernelDir(t, "6.12"), "--accel", "tcg", "--topology", "2n2l1c1t", "--json", "-", "../examples/numa-migration.yaml")
+	r.want(t, 0)
+	rep := r.report(t)
+	outcomes := map[string]report.Verdict{}
+	for _, c := range rep.Checks {
+		outcomes[c.Scope+": "+c.Name] = c.Outcome
+	}
+	for _, want := range []string{"group app, at-home: isolation", "group app, at-home: min_page_locality", "group app, moved: isolation", "group app, moved: max_cross_node_migration_ratio"} {
+		if outcomes[want] != report.Pass || len(outcomes) != 4 {
+			t.Errorf("%s: %q of %v", want, outcomes[want], rep.Checks)
+		}
+	}
+	for _, p := range rep.Workers[0].Phases {
+		if want := map[uint32]string{1: "0", 2: "1"}[p.Epoch]; want != "" && (p.CPUsUsed != want || p.NUMAPages["0"] < 2000) {
+			t.Errorf("in step %d it ran on %s with pages %v", p.Epoch, p.CPUsUsed, p.NUMAPages)
+		}
+	}
+}
+
 // TestVerdictsExample runs the example here: its thresholds are wide.
 func TestVerdictsExample(t *testing.T) {
 	r := guestinit(t, "", "local", "--json", "-", "../examples/verdicts.yaml")
