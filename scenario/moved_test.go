@@ -46,6 +46,30 @@ steps:
 	}
 }
 
+// TestLateLook: a worker that comes to look long after the end of a phase, and on
+// another CPU by then, was not on that one in that phase.
+func TestLateLook(t *testing.T) {
+	controllers(t)
+	p := play(t, t.Context(), `
+version: 1
+duration: 900ms
+checks: {isolation: true}
+backdrop:
+  cgroups: [{name: a, groups: [{name: a, workers: 1, work: yield_heavy, affinity: 0}]}]
+steps:
+  - {name: runs}
+  - {name: stopped, hold: {loop: 10s}, ops: [{freeze: a}]}
+  - {name: elsewhere, ops: [{set_affinity: {group: a, affinity: 1}}, {thaw: a}]}
+`, nil)
+	p.passes(t)
+	for _, s := range p.workers[0].Phases {
+		want, ok := map[uint32]string{0: "0", 1: "0", 2: "0", 3: "1"}[s.Epoch]
+		if ok && s.CPUsUsed != want {
+			t.Errorf("in phase %d it was on %s, want %s", s.Epoch, s.CPUsUsed, want)
+		}
+	}
+}
+
 // TestMovedTasks: the same with tasks that move from one cgroup to another.
 func TestMovedTasks(t *testing.T) {
 	controllers(t, "cpuset")

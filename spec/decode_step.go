@@ -111,6 +111,12 @@ func (d *decoder) ops(n *node, path string, to *[]Op) {
 }
 
 func (d *decoder) op(n *node, path string, o *Op) {
+	before := len(d.errs)
+	defer func() {
+		if len(d.errs) > before {
+			d.broken[path] = true // what it is may be what was not read
+		}
+	}()
 	d.object(n, path,
 		field{"add_cgroup", func(n *node, path string) {
 			o.AddCgroup = new(Cgroup)

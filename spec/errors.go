@@ -76,7 +76,11 @@ func joinErrors(errs []*Error) error {
 	var list []error
 	for i, e := range errs {
 		if i == maxErrors {
-			list = append(list, fmt.Errorf("%s: %d more errors", e.Name, len(errs)-i))
+			more := "errors"
+			if len(errs)-i == 1 {
+				more = "error"
+			}
+			list = append(list, fmt.Errorf("%s: %d more %s", e.Name, len(errs)-i, more))
 			break
 		}
 		list = append(list, e)

@@ -259,7 +259,9 @@ func (g *stage) program(p *Program, path string) {
 			g.errorf(at(path+".env", i), "%s is no variable; write KEY=VALUE", quote(v))
 		}
 	}
-	g.name(path+".name", p.Name)
+	if p.Name != "" || p.Path != "" { // else the path is what is missing
+		g.name(path+".name", p.Name)
+	}
 	if p.Cgroup != "" && g.isLeaf(path+".cgroup", p.Cgroup) {
 		g.cgroups[p.Cgroup].groups = true
 	}

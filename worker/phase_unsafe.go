@@ -76,15 +76,21 @@ func (s *Slab) seePhase() {
 	if turn <= s.PhaseCount {
 		return
 	}
-	from := s.gapFrom
-	s.checkpoint(bare.Now())
-	if from == blocked {
-		s.gapFrom = blocked
+	now, cpu, was := bare.Now(), int32(bare.CPU()), s.CPU
+	s.lastCheck, s.EndNs = s.WorkUnits, now
+	if s.gap(now, cpu); s.gapFrom != blocked {
+		s.gapFrom = now
 	}
 	end := max(shared.MarkAt(s.PhaseCount+1).AtNs, s.PhaseAt(s.PhaseCount).StartNs)
 	s.endPhase(end)
 	atomic.AddUint32(&s.PhaseCount, 1)
+	// The CPU that it is on now is the new phase's: what happened between the phases
+	// may have moved it there.
+	s.CPU = cpu
 	s.beginPhase(turn, end)
+	if s.CPU = was; cpu != was {
+		s.migrated(now, cpu)
+	}
 }
 
 // skipPhases leaves slices without work of the phases from the current one to
