@@ -20,7 +20,7 @@ name: every op
 duration: 4500ms
 backdrop:
   cgroups:
-    - {name: a, cpuset: "0", defaults: {nice: 3}, groups: [{name: steady, workers: 1, work: spin_wait}]}
+    - {name: a, cpuset: "0", defaults: {nice: 3}, groups: [{name: steady, workers: 1, work: yield_heavy}]}
     - {name: b, cpuset: "1"}
     - name: c
       defaults: {nice: 4}

@@ -29,8 +29,9 @@ type cell struct {
 	name   string // path in the spec
 	dir    string
 	step   int
-	cpus   []int // of its cpuset; nil for those around it
-	noted  bool  // that it cannot use all of them
+	cpus   []int  // of its cpuset; nil for those around it
+	noted  bool   // that it cannot use all of them
+	high   string // of memory.high, if the spec sets it
 	frozen bool
 }
 
@@ -132,6 +133,9 @@ func (t *tree) add(c *spec.Cgroup, name string, step int, cpus []int) error {
 		return fmt.Errorf("cgroup %s: %w", name, err)
 	}
 	x := &cell{name: name, dir: outer + "/" + filepath.Base(name), step: step, cpus: cpus}
+	if c.MemoryHigh != nil {
+		x.high = c.MemoryHigh.String()
+	}
 	if err := os.Mkdir(x.dir, 0o755); err != nil {
 		return fmt.Errorf("make cgroup %s: %w", name, err)
 	}
@@ -286,6 +290,25 @@ func (t *tree) thaw(name string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// loosen lifts memory.high of a cgroup and of those around it, until the function
+// that it returns is called. The kernel holds tasks above it back for up to two
+// seconds at a time, whoever wants them to stop.
+func (t *tree) loosen(name string) (restore func()) {
+	var held []*cell
+	for _, c := range t.cells {
+		if c.high != "" && (within(name, c.name) || within(c.name, name)) && writeFile(c.dir, "memory.high", "max") == nil {
+			held = append(held, c)
+		}
+	}
+	return func() {
+		for _, c := range held {
+			if err := writeFile(c.dir, "memory.high", c.high); err != nil {
+				t.note("cgroup %s: %v", c.name, err)
+			}
+		}
+	}
 }
 
 func frozenByAnother(dir string) bool {

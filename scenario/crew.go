@@ -139,6 +139,7 @@ func (e *engine) collect(pick func(*crew) bool) error {
 				if err := e.tree.thaw(c.cgroup); err != nil {
 					e.note("%v", err)
 				}
+				defer e.tree.loosen(c.cgroup)()
 			}
 		}
 	}

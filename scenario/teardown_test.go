@@ -155,6 +155,37 @@ var hindrances = map[string]hindrance{
 	},
 }
 
+// TestMemoryHigh: workers that the kernel holds back for their memory stop on time,
+// and what of their cgroup goes on is held back again.
+func TestMemoryHigh(t *testing.T) {
+	controllers(t, "memory")
+	high := ""
+	p := playWith(t, t.Context(), `
+version: 1
+duration: 2500ms
+backdrop:
+  cgroups:
+    - name: outer
+      memory.high: 6M
+      cgroups:
+        - {name: a, groups: [{name: a, workers: 1, work: {type: numa_working_set_sweep, region_kib: 16384, sweep_period: 0s}}]}
+        - {name: b, groups: [{name: b, workers: 1, work: {type: numa_working_set_sweep, region_kib: 16384, sweep_period: 0s}}]}
+steps:
+  - {name: both}
+  - {name: one, ops: [{stop_cgroup: outer/a}]}
+`, nil, func(e Event) {
+		if e.Name == "one" && e.Text == "begins" {
+			f, err := fields(fmt.Sprintf("%s/guestinit-%d/outer", cgroupRoot(t), os.Getpid()), "memory.high")
+			high = fmt.Sprint(f, err)
+		}
+	})
+	leftovers(t)
+	p.passes(t)
+	if high != "[6291456] <nil>" {
+		t.Errorf("memory.high is %s when one of two groups was stopped", high)
+	}
+}
+
 // TestBoundCgroup: a cgroup of others that is mounted inside of one of the run's is
 // theirs: neither it nor what is in it goes.
 func TestBoundCgroup(t *testing.T) {
