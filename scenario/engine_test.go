@@ -195,15 +195,18 @@ steps:
 			continue
 		}
 		var epochs []uint32
-		var wall, units uint64
+		sums := make([]uint64, len(additive(&report.PhaseSlice{})))
 		for _, s := range w.Phases {
 			epochs = append(epochs, s.Epoch)
-			wall, units = wall+s.WallNs, units+s.WorkUnits
+			for j, v := range additive(&s) {
+				sums[j] += v
+			}
 		}
 		between := uint32(spawn.BetweenPhases)
 		want := []uint32{0, 1, between, 2, between, 3, between}
-		if !slices.Equal(epochs, want) || wall != w.WallNs || units != w.WorkUnits {
-			t.Errorf("epochs %v, %d of %d ns, %d of %d units", epochs, wall, w.WallNs, units, w.WorkUnits)
+		whole := w.Slice()
+		if !slices.Equal(epochs, want) || !slices.Equal(sums, additive(&whole)) {
+			t.Errorf("epochs %v, the slices have %v together, the worker %v", epochs, sums, additive(&whole))
 			for _, s := range w.Phases {
 				t.Logf("epoch %d: %d ms, %d passes, %d ms on CPU", s.Epoch, s.WallNs/1e6, s.Iterations, s.CPUNs/1e6)
 			}
@@ -228,6 +231,19 @@ steps:
 	if !slices.Equal(names, []string{"one", "two", "three"}) || len(p.events) != 6 {
 		t.Errorf("phases %v, events %+v", names, p.events)
 	}
+}
+
+// additive is the figures of a slice of which all slices together are the worker's.
+// Time off the CPU is none: that of a slice is not below 0.
+func additive(s *report.PhaseSlice) []uint64 {
+	figures := []uint64{s.WallNs, s.CPUNs, s.WorkUnits, s.Iterations, s.Migrations, s.Schedstat.CPUNs, s.Schedstat.RunDelayNs, s.Schedstat.RunCount, s.NUMAMigrated}
+	for _, l := range []*report.Latency{s.WakeLatency, s.TimerLatency} {
+		if l == nil {
+			l = &report.Latency{}
+		}
+		figures = append(figures, l.Count, l.Sum)
+	}
+	return figures
 }
 
 // TestCgroupOps freezes, moves, stops and removes, with what cgroup v2 can do

@@ -108,20 +108,16 @@ func (s *Slab) skipPhases(turn uint32, now int64) int64 {
 }
 
 // beginPhase opens the slice of a turn, at a time: what only counts up stands
-// there negated, until endPhase adds where it came to.
+// there negated, until endPhase adds where it came to. It begins where the slice
+// before ended, so that all slices together are the whole: what the books
+// themselves take is in the slice that they open.
 func (s *Slab) beginPhase(turn uint32, now int64) {
 	now = s.skipPhases(turn, now)
 	p := s.PhaseAt(turn)
 	p.Epoch, p.StartNs = SharedAt(s.Shared).MarkAt(turn).Epoch, now
-	p.CPUNs = -bare.ThreadCPU()
 	p.WorkUnits, p.Iterations, p.Migrations = -s.WorkUnits, -s.Iterations, -s.Migrations
-	if bare.ReadSchedstat(&p.RunCPUNs, &p.RunDelayNs, &p.RunCount) == 0 {
-		p.RunCPUNs, p.RunDelayNs, p.RunCount = -p.RunCPUNs, -p.RunDelayNs, -p.RunCount
-	}
-	if s.HasMigrated != 0 {
-		pages, _ := bare.ReadPagesMigrated()
-		p.Migrated = -pages
-	}
+	p.CPUNs, p.Migrated = -s.Seen.CPUNs, -s.Seen.Migrated
+	p.RunCPUNs, p.RunDelayNs, p.RunCount = -s.Seen.RunCPUNs, -s.Seen.RunDelayNs, -s.Seen.RunCount
 	if uint32(s.CPU) < MaxCPUs {
 		p.CPUsUsed[s.CPU/64] |= 1 << (uint(s.CPU) % 64)
 	}
@@ -136,16 +132,10 @@ func (s *Slab) beginPhase(turn uint32, now int64) {
 // endPhase closes the current slice, at a time.
 func (s *Slab) endPhase(now int64) {
 	p := s.PhaseAt(s.PhaseCount)
-	p.CPUNs += bare.ThreadCPU()
+	s.count()
 	p.WorkUnits, p.Iterations, p.Migrations = p.WorkUnits+s.WorkUnits, p.Iterations+s.Iterations, p.Migrations+s.Migrations
-	var cpu, delay, count uint64
-	if bare.ReadSchedstat(&cpu, &delay, &count) == 0 {
-		p.RunCPUNs, p.RunDelayNs, p.RunCount = p.RunCPUNs+cpu, p.RunDelayNs+delay, p.RunCount+count
-	}
-	if s.HasMigrated != 0 {
-		pages, _ := bare.ReadPagesMigrated()
-		p.Migrated += pages
-	}
+	p.CPUNs, p.Migrated = p.CPUNs+s.Seen.CPUNs, p.Migrated+s.Seen.Migrated
+	p.RunCPUNs, p.RunDelayNs, p.RunCount = p.RunCPUNs+s.Seen.RunCPUNs, p.RunDelayNs+s.Seen.RunDelayNs, p.RunCount+s.Seen.RunCount
 	bare.ReadNumaPages(&p.NUMAPages)
 	p.EndNs = now
 }

@@ -82,6 +82,13 @@ type Setup struct {
 	NUMANodeMask CPUMask // CPUs of numa_node
 }
 
+// Counters is what the kernel counts of a worker, from whenever it does.
+type Counters struct {
+	CPUNs                          int64
+	RunCPUNs, RunDelayNs, RunCount uint64
+	Migrated                       uint64
+}
+
 // Slab is the shared memory through which one worker and its spawner talk. It
 // holds no pointers that a collector would have to know: addresses are uintptr
 // and mean the same in both, since the worker inherits the mappings.
@@ -158,6 +165,7 @@ type Slab struct {
 	Migrated    uint64 // numa_pages_migrated over the loop
 	HasMigrated uint32
 	_           uint32
+	Seen        Counters // when the last slice was closed, or at the end
 	Migrations  uint64
 	SoftErrno   [NumSteps]uint32
 	rng         uint64

@@ -128,11 +128,27 @@ func (s *Slab) begin() {
 	s.onCPU(s.CPU)
 	now := bare.Now()
 	s.StartNs, s.EndNs, s.gapFrom = now, now, now
+	s.Seen = Counters{CPUNs: s.CPUNs, RunCPUNs: s.RunCPUNs, RunDelayNs: s.RunDelayNs, RunCount: s.RunCount, Migrated: s.Migrated}
 	if s.PhaseRoom != 0 {
 		s.beginPhase(atomic.LoadUint32(&shared.Turn), now)
 	}
 	atomic.StoreUint32(&s.State, StateRunning)
 	shared.count(&shared.ReadyCount, 1)
+}
+
+// count reads what the kernel counts. What it does not tell stays as it was seen
+// last.
+func (s *Slab) count() {
+	s.Seen.CPUNs = bare.ThreadCPU()
+	var cpu, delay, count uint64
+	if s.SoftErrno[StepSchedstat] == 0 && bare.ReadSchedstat(&cpu, &delay, &count) == 0 {
+		s.Seen.RunCPUNs, s.Seen.RunDelayNs, s.Seen.RunCount = cpu, delay, count
+	}
+	if s.HasMigrated != 0 {
+		if pages, ok := bare.ReadPagesMigrated(); ok {
+			s.Seen.Migrated = pages
+		}
+	}
 }
 
 // end closes the books of the loop.
@@ -143,17 +159,12 @@ func (s *Slab) end() {
 		s.endPhase(s.EndNs)
 		s.PhaseCount++
 	}
-	s.CPUNs = bare.ThreadCPU() - s.CPUNs
+	if s.PhaseRoom == 0 {
+		s.count()
+	}
 	atomic.StoreUint32(&s.State, StateStopped)
-	var cpu, delay, count uint64
-	if s.SoftErrno[StepSchedstat] == 0 && bare.ReadSchedstat(&cpu, &delay, &count) == 0 {
-		s.RunCPUNs, s.RunDelayNs, s.RunCount = cpu-s.RunCPUNs, delay-s.RunDelayNs, count-s.RunCount
-	}
-	if s.HasMigrated != 0 {
-		if v, ok := bare.ReadPagesMigrated(); ok {
-			s.Migrated = v - s.Migrated
-		}
-	}
+	s.CPUNs, s.Migrated = s.Seen.CPUNs-s.CPUNs, s.Seen.Migrated-s.Migrated
+	s.RunCPUNs, s.RunDelayNs, s.RunCount = s.Seen.RunCPUNs-s.RunCPUNs, s.Seen.RunDelayNs-s.RunDelayNs, s.Seen.RunCount-s.RunCount
 	if s.ownPages == 0 {
 		s.SoftErrno[StepNUMAPages] = uint32(bare.ReadNumaPages(&s.NUMAPages))
 	}
