@@ -30,7 +30,7 @@ const (
 
 // bulkBytes is how much goes one way to measure throughput. The receiver
 // counts, and answers with a byte when it has all of it.
-const bulkBytes = 64 << 20
+const bulkBytes = 32 << 20
 
 // order is what the host tells the guest to do; answer is what came of it.
 type order struct {
@@ -222,7 +222,7 @@ func bulk(c io.ReadWriter, size int) (seconds float64, err error) {
 	return time.Since(at).Seconds(), err
 }
 
-const rounds = 300
+const rounds = 100
 
 // connects gives medians of connects and of round trips of one byte on new
 // connections, the first trip of each left out: backlogs are bounded, and with

@@ -21,21 +21,29 @@ import (
 )
 
 // guestTimeout bounds a guest from boot to power-off.
-const guestTimeout = 3 * time.Minute
+const guestTimeout = 10 * time.Minute
 
 // backEnd is what joins the guest with the host.
 type backEnd struct {
-	dev    *vhostuser.Device // nil for the daemon
+	dev    *vhostuser.Device // nil where a process of its own is the device
 	daemon *exec.Cmd
 	path   string // of the Unix sockets for other programs
 	ctl    string // of QEMU's socket
 }
 
-// newBackEnd makes our device, or starts the program named.
-func newBackEnd(dir, program string) (*backEnd, error) {
+// newBackEnd makes our device, in this process or in one of its own, or starts
+// the daemon.
+func newBackEnd(dir, way, daemon string) (*backEnd, error) {
 	b := &backEnd{path: filepath.Join(dir, "v"), ctl: filepath.Join(dir, "ctl")}
-	if program == "" {
-		var err error
+	program := daemon
+	var err error
+	switch way {
+	case wayDaemon:
+	case waySockets:
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
+	default:
 		b.dev, err = vhostuser.New(vhostuser.Options{Socket: b.ctl, HostPath: b.path})
 		return b, err
 	}
@@ -54,6 +62,17 @@ func newBackEnd(dir, program string) (*backEnd, error) {
 	return nil, fmt.Errorf("%s does not listen: %s", program, said.String())
 }
 
+// serveDevice is the life of the program as a device: it takes the arguments of
+// vhost-device-vsock.
+func serveDevice(ctl, path string, cid uint32) error {
+	dev, err := vhostuser.New(vhostuser.Options{Socket: ctl, HostPath: path, GuestCID: cid})
+	if err != nil {
+		return err
+	}
+	<-dev.Done()
+	return nil
+}
+
 func wait(d time.Duration) { <-time.After(d) }
 
 func (b *backEnd) close() {
@@ -67,7 +86,9 @@ func (b *backEnd) close() {
 
 // machine is a guest that takes orders.
 type machine struct {
+	dir     string
 	vm      *qemu.VM
+	link    net.Conn // the host's end of the virtio-serial port
 	back    *backEnd
 	sockets bool // through Unix sockets, as other programs; else in this process
 	control net.Conn
@@ -76,38 +97,55 @@ type machine struct {
 }
 
 // boot starts a guest of kernel k and waits for it.
-func boot(ctx context.Context, k *kernel.Kernel, b *backEnd, sockets bool, dir string) (*machine, error) {
-	c, err := config(ctx, k, b.ctl)
+func boot(ctx context.Context, k *kernel.Kernel, way, daemon string) (*machine, error) {
+	dir, err := os.MkdirTemp("", "bench-vsock")
 	if err != nil {
 		return nil, err
 	}
-	image, err := imageFile(dir, k)
-	if err != nil {
+	m := &machine{dir: dir, sockets: way == waySockets || way == wayDaemon}
+	if err := m.boot(ctx, k, way, daemon); err != nil {
+		m.end()
 		return nil, err
+	}
+	return m, nil
+}
+
+func (m *machine) boot(ctx context.Context, k *kernel.Kernel, way, daemon string) (err error) {
+	if m.back, err = newBackEnd(m.dir, way, daemon); err != nil {
+		return err
+	}
+	c, err := config(ctx, k, m.back.ctl)
+	if err != nil {
+		return err
+	}
+	image, err := imageFile(m.dir, k)
+	if err != nil {
+		return err
 	}
 	defer image.Close()
-	m := &machine{back: b, sockets: sockets}
 	for port, serve := range map[uint32]func(net.Conn){hostEcho: echo, hostDrain: drain} {
 		l, err := m.listen(port)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		go accept(l, serve)
 	}
 	control, err := m.listen(hostControl)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if m.vm, err = qemu.Start(ctx, c, qemu.Options{Initrd: image}); err != nil {
-		return nil, err
+		return err
 	}
+	m.link = m.vm.Link()
 	if m.control, err = acceptOne(control, m.vm); err != nil {
-		m.end()
-		return nil, err
+		return err
 	}
-	_ = m.control.SetDeadline(time.Now().Add(guestTimeout)) // both kinds have deadlines
+	for _, c := range []net.Conn{m.control, m.link} {
+		_ = c.SetDeadline(time.Now().Add(guestTimeout)) // all kinds have deadlines
+	}
 	m.in = json.NewDecoder(m.control)
-	return m, nil
+	return nil
 }
 
 func config(ctx context.Context, k *kernel.Kernel, ctl string) (c qemu.Config, err error) {
@@ -221,8 +259,9 @@ func (m *machine) answer() (a answer, err error) {
 	return a, err
 }
 
-// end powers the guest off, by force if need be.
+// end powers the guest off, by force if need be, and gives everything back.
 func (m *machine) end() {
+	defer os.RemoveAll(m.dir)
 	if m.in != nil {
 		_ = m.start(order{Do: "off"})
 		select {
@@ -230,8 +269,14 @@ func (m *machine) end() {
 		case <-time.After(10 * time.Second):
 		}
 	}
-	_ = m.vm.Kill()
+	if m.vm != nil {
+		m.link.Close()
+		_ = m.vm.Kill()
+	}
 	for _, l := range m.opened {
 		l.Close()
+	}
+	if m.back != nil {
+		m.back.close()
 	}
 }

@@ -1,13 +1,19 @@
 // Command vsock measures the ways between guest and host: the device in user
 // space (package vsock/vhostuser), a virtio-serial port, and, if the environment
 // variable VHOST_DEVICE_VSOCK names its binary, vhost-device-vsock. Same QEMU,
-// same kernel, same program in the guest; boots take turns, medians count.
+// same kernel, same program in the guest. The guests of all ways are up at the
+// same time and are measured in turns, a short batch each, so that what else the
+// machine does meets all of them. Medians count.
 //
 // The device is measured twice: with connections of this process, as the
 // launcher has them, and through Unix sockets, which is all that the other
-// program has. Ratios are of the latter.
+// program has: then the device too is a process of its own. Ratios are of the
+// latter, each of two batches that follow each other.
 //
-// Usage: vsock [-rounds N] KERNEL...
+// Debian sid packages vhost-device-vsock; unpacked with apt-get download and
+// dpkg -x it runs on any system with glibc 2.34, and nothing need be installed.
+//
+// Usage: vsock [-rounds N] [-batches N] KERNEL...
 package main
 
 import (
@@ -28,12 +34,28 @@ func main() {
 	if os.Getpid() == 1 {
 		guest()
 	}
-	boots := flag.Int("rounds", 3, "boots of each kind; the median counts")
+	boots := flag.Int("rounds", 3, "boots of each kind")
+	batches := flag.Int("batches", 5, "measurements of each guest")
+	socket := flag.String("socket", "", "be the device of the QEMU that connects here, and do nothing else")
+	path := flag.String("uds-path", "", "with -socket: the Unix socket of other programs")
+	cid := flag.Uint("guest-cid", 3, "with -socket: the guest's CID")
 	flag.Parse()
-	if err := bench(*boots, flag.Args(), os.Getenv("VHOST_DEVICE_VSOCK")); err != nil {
+	var err error
+	if *socket != "" {
+		err = serveDevice(*socket, *path, uint32(*cid))
+	} else {
+		err = bench(plan{*boots, *batches, os.Getenv("VHOST_DEVICE_VSOCK")}, flag.Args())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "vsock:", err)
 		os.Exit(1)
 	}
+}
+
+// plan is what to measure, and how often.
+type plan struct {
+	boots, batches int
+	daemon         string // vhost-device-vsock; "" for none
 }
 
 // fairSize is the size of writes for comparisons: vhost-device-vsock stalls from
@@ -48,14 +70,15 @@ const (
 	wayDaemon  = "vhost-device-vsock"
 )
 
-// figures is what was measured of one way; zero is what it does not have.
+// figures is what was measured of one way, a value a batch; none is what it
+// does not have.
 type figures struct {
 	up, down           []float64 // MiB/s from the guest and to it
 	connectUp, tripUp  []float64 // µs, begun in the guest
 	connectDown, tripD []float64 // µs, begun on the host
 }
 
-func bench(boots int, names []string, daemon string) error {
+func bench(p plan, names []string) error {
 	if len(names) == 0 {
 		return errors.New("name kernels: versions in the cache (6.12) or paths")
 	}
@@ -64,67 +87,64 @@ func bench(boots int, names []string, daemon string) error {
 		if err != nil {
 			return err
 		}
-		if err := benchKernel(boots, k, daemon); err != nil {
+		if err := p.kernel(k); err != nil {
 			return fmt.Errorf("kernel %s: %w", k.Release, err)
 		}
 	}
 	return nil
 }
 
-func benchKernel(boots int, k *kernel.Kernel, daemon string) error {
-	all := map[string]*figures{}
+func (p plan) kernel(k *kernel.Kernel) error {
 	ways := []string{wayProcess, waySockets, waySerial}
-	if daemon != "" {
+	if p.daemon != "" {
 		ways = append(ways, wayDaemon)
 	}
+	all := map[string]*figures{}
 	for _, w := range ways {
 		all[w] = &figures{}
 	}
-	for i := range boots {
-		for _, w := range ways {
-			if err := measure(k, w, daemon, all[w]); err != nil {
-				return fmt.Errorf("%s: %w", w, err)
-			}
-		}
-		if i == 0 {
-			if err := anySize(k); err != nil {
-				return fmt.Errorf("writes of any size: %w", err)
-			}
+	for range p.boots {
+		if err := p.round(k, ways, all); err != nil {
+			return err
 		}
 	}
-	return show(os.Stdout, boots, k, ways, all)
+	if err := anySize(k); err != nil {
+		return fmt.Errorf("writes of any size: %w", err)
+	}
+	return p.show(os.Stdout, k, ways, all)
 }
 
-// within boots a guest for f.
-func within(k *kernel.Kernel, way, daemon string, f func(m *machine) error) error {
-	dir, err := os.MkdirTemp("", "bench-vsock")
-	if err != nil {
-		return err
+// round boots a guest for each way and measures them in turns.
+func (p plan) round(k *kernel.Kernel, ways []string, all map[string]*figures) error {
+	var up []*machine
+	defer func() {
+		for _, m := range up {
+			m.end()
+		}
+	}()
+	for _, w := range ways {
+		m, err := boot(context.Background(), k, w, p.daemon)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w, err)
+		}
+		up = append(up, m)
 	}
-	defer os.RemoveAll(dir)
-	if way != wayDaemon {
-		daemon = ""
+	for batch := range p.batches {
+		for i := range ways {
+			at := (i + batch) % len(ways) // no way always comes first
+			if err := all[ways[at]].measure(ways[at], up[at]); err != nil {
+				return fmt.Errorf("%s: %w", ways[at], err)
+			}
+		}
 	}
-	b, err := newBackEnd(dir, daemon)
-	if err != nil {
-		return err
-	}
-	defer b.close()
-	m, err := boot(context.Background(), k, b, way == waySockets || way == wayDaemon, dir)
-	if err != nil {
-		return err
-	}
-	defer m.end()
-	return f(m)
+	return nil
 }
 
-func measure(k *kernel.Kernel, way, daemon string, f *figures) error {
-	return within(k, way, daemon, func(m *machine) error {
-		if way == waySerial {
-			return f.serial(m)
-		}
-		return f.vsock(m)
-	})
+func (f *figures) measure(way string, m *machine) error {
+	if way == waySerial {
+		return f.serial(m)
+	}
+	return f.vsock(m)
 }
 
 const mib = bulkBytes >> 20
@@ -157,9 +177,7 @@ func (f *figures) vsock(m *machine) error {
 }
 
 func (f *figures) serial(m *machine) error {
-	link := m.vm.Link()
-	defer link.Close()
-	_ = link.SetDeadline(time.Now().Add(guestTimeout)) // a Unix socket has deadlines
+	link := m.link
 	if err := m.start(order{Do: "serial up", Size: fairSize}); err != nil {
 		return err
 	}
@@ -195,32 +213,35 @@ func (f *figures) serial(m *machine) error {
 
 // anySize moves bytes in writes of all sizes up to 1 MiB, both ways.
 func anySize(k *kernel.Kernel) error {
-	return within(k, waySockets, "", func(m *machine) error {
-		fmt.Printf("kernel %s, writes of other sizes, MiB/s from the guest / to it:", k.Release)
-		for _, size := range []int{4 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20} {
-			a, err := m.tell(order{Do: "up", Size: size})
-			if err != nil {
-				return fmt.Errorf("%d bytes: %w", size, err)
-			}
-			c, err := m.dial(portDrain)
-			if err != nil {
-				return err
-			}
-			seconds, err := bulk(c, size)
-			c.Close()
-			if err != nil {
-				return fmt.Errorf("%d bytes: %w", size, err)
-			}
-			fmt.Printf("  %d KiB %.0f / %.0f", size>>10, mib/a.Seconds, mib/seconds)
+	m, err := boot(context.Background(), k, waySockets, "")
+	if err != nil {
+		return err
+	}
+	defer m.end()
+	fmt.Printf("kernel %s, writes of other sizes, MiB/s from the guest / to it:", k.Release)
+	for _, size := range []int{4 << 10, 32 << 10, 64 << 10, 256 << 10, 1 << 20} {
+		a, err := m.tell(order{Do: "up", Size: size})
+		if err != nil {
+			return fmt.Errorf("%d bytes: %w", size, err)
 		}
-		fmt.Println()
-		return nil
-	})
+		c, err := m.dial(portDrain)
+		if err != nil {
+			return err
+		}
+		seconds, err := bulk(c, size)
+		c.Close()
+		if err != nil {
+			return fmt.Errorf("%d bytes: %w", size, err)
+		}
+		fmt.Printf("  %d KiB %.0f / %.0f", size>>10, mib/a.Seconds, mib/seconds)
+	}
+	fmt.Println()
+	return nil
 }
 
 // show prints medians, and the ratios of our device to the others.
-func show(out io.Writer, boots int, k *kernel.Kernel, ways []string, all map[string]*figures) error {
-	fmt.Fprintf(out, "kernel %s, %d KiB writes, medians of %d boots\n", k.Release, fairSize>>10, boots)
+func (p plan) show(out io.Writer, k *kernel.Kernel, ways []string, all map[string]*figures) error {
+	fmt.Fprintf(out, "kernel %s, %d KiB writes, medians of %d boots, %d batches each\n", k.Release, fairSize>>10, p.boots, p.batches)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tfrom guest MiB/s\tto guest MiB/s\tconnect from guest µs\tto guest µs\tround trip from guest µs\tto guest µs\t")
 	columns := func(f *figures) [][]float64 {
@@ -247,10 +268,18 @@ func show(out io.Writer, boots int, k *kernel.Kernel, ways []string, all map[str
 			if len(theirs[i]) == 0 {
 				fmt.Fprint(w, "\t-")
 			} else {
-				fmt.Fprintf(w, "\t%.2f", median(ours[i])/median(theirs[i]))
+				fmt.Fprintf(w, "\t%.2f", median(quotients(ours[i], theirs[i])))
 			}
 		}
 		fmt.Fprintln(w, "\t")
 	}
 	return w.Flush()
+}
+
+// quotients are those of each batch.
+func quotients(a, b []float64) (q []float64) {
+	for i := range min(len(a), len(b)) {
+		q = append(q, a[i]/b[i])
+	}
+	return q
 }
