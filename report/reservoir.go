@@ -72,24 +72,35 @@ func (e *Encoder) stored(kind int, body []byte) error {
 // appendChunk appends the body of an item of samples.
 func appendChunk(b []byte, population int, s Samples) []byte {
 	b = append(b, majorArray|2, byte(population))
-	var all uint64
-	for _, v := range s {
-		all |= v
-	}
-	if all > math.MaxUint32 {
-		b = appendHead(append(b, majorTag|24, tagUint64LE), majorBytes, uint64(8*len(s)))
-		for _, v := range s {
-			b = binary.LittleEndian.AppendUint64(b, v)
-		}
-		return b
-	}
+	from := len(b)
 	b = appendHead(append(b, majorTag|24, tagUint32LE), majorBytes, uint64(4*len(s)))
 	at := len(b)
-	b = append(b, make([]byte, 4*len(s))...)
-	for i, v := range s {
-		binary.LittleEndian.PutUint32(b[at+4*i:], uint32(v))
+	b = slices.Grow(b, 4*len(s))[:at+4*len(s)]
+	if narrow(b[at:], s) <= math.MaxUint32 {
+		return b
+	}
+	b = appendHead(append(b[:from], majorTag|24, tagUint64LE), majorBytes, uint64(8*len(s)))
+	for _, v := range s {
+		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	return b
+}
+
+// narrow writes values as 32-bit words and returns what is not less than any of
+// them. It takes two at once: a guest has tens of millions, in an emulated CPU.
+func narrow(to []byte, s Samples) (bound uint64) {
+	for len(s) >= 4 && len(to) >= 16 {
+		v, w, x, y := s[0], s[1], s[2], s[3]
+		bound |= v | w | x | y
+		binary.LittleEndian.PutUint64(to, v&math.MaxUint32|w<<32)
+		binary.LittleEndian.PutUint64(to[8:], x&math.MaxUint32|y<<32)
+		s, to = s[4:], to[16:]
+	}
+	for i, v := range s {
+		bound |= v
+		binary.LittleEndian.PutUint32(to[4*i:], uint32(v))
+	}
+	return bound
 }
 
 // samples takes an item of samples: they are the last worker's.

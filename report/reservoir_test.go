@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -45,6 +46,27 @@ func TestFullReservoirs(t *testing.T) {
 				if s := want.Workers[i].latencies()[p].lat.Samples; len(s) != n || n > 0 && !reflect.DeepEqual(l.lat.Samples, s) {
 					t.Errorf("%d samples of %s come back as %d", n, l.name, len(l.lat.Samples))
 				}
+			}
+		}
+	}
+}
+
+// One value of 64 bits, wherever it is, makes the item one of 64-bit words.
+func TestChunkWidth(t *testing.T) {
+	for n := range 10 {
+		for wide := range n + 1 { // at the end: none is
+			s := make(Samples, n)
+			for i := range s {
+				s[i] = math.MaxUint32 - uint64(i)
+			}
+			size := 4
+			if wide < n {
+				s[wide], size = 1<<63|5, 8
+			}
+			b := appendChunk([]byte("before"), 1, s)
+			words, got, err := typedArray(b[len("before")+2:])
+			if err != nil || got != size || !slices.Equal(appendWords(nil, words, got), s) || string(b[:6]) != "before" {
+				t.Errorf("%v: words of %d bytes, want %d: % x, %v", s, got, size, words, err)
 			}
 		}
 	}
