@@ -70,7 +70,7 @@ check: build build-arm64 ## format, vet, shell scripts, binary size, both archit
 
 .PHONY: check-all
 check-all: test ## everything, and the long matrix: 100 boots in a row, fuzzing
-	GUESTINIT_LONG=1 $(GO) test -timeout 60m -run 'Long' -v ./spawn ./e2e
+	GUESTINIT_LONG=1 $(GO) test -timeout 60m -run 'Long' -v ./spawn ./guest ./e2e
 	scripts/fuzz.sh 30s
 
 ##@ Measuring
@@ -98,6 +98,8 @@ bench-boot: build deps kernels ## boots of guestinit against minimal C and Go pr
 .PHONY: bench-vsock
 bench-vsock: build deps kernels ## the vsock device against virtio-serial and vhost-device-vsock (VHOST_DEVICE_VSOCK=FILE)
 	$(GO) run ./internal/bench/vsock $(KERNELS)
+	# The report of 200 workers with full reservoirs, against the bare link of the same guest.
+	GUESTINIT_LONG=1 $(GO) test -count 1 -timeout 20m -run TestLongVMShips -v ./guest
 
 ##@ What the tests need
 

@@ -11,13 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spawn"
+	"github.com/guestinit/guestinit/worker"
 )
 
 // TestMain makes the test binary serve as init of the guests that the boot
 // tests start, and as the helper process of the reaper's.
 func TestMain(m *testing.M) {
 	if os.Getpid() == 1 {
-		Main(runInGuest, Options{Version: "test", Owned: children.owns})
+		if err := worker.Register(floodType, flood); err != nil {
+			panic(err)
+		}
+		Main(runInGuest, Options{Version: "test", Owned: func(pid int) bool { return children.owns(pid) || spawn.Owns(pid) }})
 	}
 	if mode := os.Getenv(helperEnv); mode != "" {
 		os.Exit(helper(mode))
@@ -44,7 +49,7 @@ func runInGuest(ctx context.Context, spec []byte, env Env) error {
 		go func() { panic("in a goroutine that nobody guards") }()
 		select {}
 	case strings.Contains(string(spec), "name-ships"):
-		return shipReport(env)
+		return shipReport(ctx, env)
 	case strings.Contains(string(spec), "name-stops"):
 		<-ctx.Done()
 		notes = append(notes, "told to stop")

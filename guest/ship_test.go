@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -19,55 +19,107 @@ import (
 	"github.com/guestinit/guestinit/kernel"
 	"github.com/guestinit/guestinit/qemu"
 	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/scenario"
+	"github.com/guestinit/guestinit/spec"
 	"github.com/guestinit/guestinit/vsock"
 	"github.com/guestinit/guestinit/vsock/vhostuser"
+	"github.com/guestinit/guestinit/worker"
 )
 
 // A big report: so many workers with full reservoirs.
 const (
 	shipWorkers    = 200
-	shipReservoir  = 100_000
 	shipPopulation = 3
+	shipMemory     = 1024 // MiB of the guest: the reservoirs alone are 458
 	shipRawPort    = 7000 // of the host: it takes bytes as they come
 	shipRawBytes   = 64 << 20
+	shipMost       = 64 << 10 // kB that PID 1 may hold beside the workers' own memory
+	shipHead       = 128 << 10
 )
 
-// shipReport is the run of a guest that sends it, and that measures the bare link
-// before.
-func shipReport(env Env) error {
+const shipSpec = `{"version":1,"name":"name-ships","duration":"2m","deadline":"150s",
+	"groups":[{"name":"full","workers":200,"work":{"type":"flood"}}]}`
+
+// floodType is a work type that has all three latencies.
+var floodType = worker.Type{Name: "flood", Summary: "fill all reservoirs", Wake: true, Cost: true, Timer: true}
+
+// flood fills the worker's reservoirs with noise, as fast as it can. One pass is
+// all of it.
+func flood(s *worker.Slab) {
+	rng := uint64(s.TID)
+	for _, addr := range [shipPopulation]uintptr{s.Wake, s.Cost, s.Timer} {
+		samples := worker.Samples(addr, s.Reservoir)
+		for range samples {
+			rng ^= rng << 13
+			rng ^= rng >> 7
+			rng ^= rng << 17
+			worker.LatencyAt(addr).Record(rng>>40, samples)
+		}
+	}
+	s.Pass()
+	for !s.Stopped() {
+		s.SleepUntil(worker.Now() + 1e8)
+	}
+}
+
+// shipReport is the run of a guest that sends it, through the whole pipeline, and
+// that measures the bare link before.
+func shipReport(ctx context.Context, env Env) error {
 	seconds, err := shipRaw()
 	if err != nil {
 		return err
 	}
-	pool := mapSamples()
-	if err := env.Sink.Header(env.Run); err != nil {
+	s, err := spec.ParseJSON([]byte(shipSpec))
+	if err != nil {
 		return err
 	}
-	before := memory("VmRSS")
-	begin := time.Now()
-	for i := range shipWorkers {
-		w := report.Worker{Index: i, WorkType: "spin_wait", Completed: true}
-		for p, l := range []**report.Latency{&w.WakeLatency, &w.IterationCost, &w.TimerLatency} {
-			*l = &report.Latency{Count: shipReservoir, Max: 1 << 40, Buckets: []report.Bucket{{Width: 1 << 40, Count: shipReservoir}}, Samples: pool[p*shipReservoir:][:shipReservoir]}
-		}
-		if err := env.Sink.Worker(&w); err != nil {
-			return err
-		}
+	ctx, full := context.WithCancel(ctx)
+	defer full()
+	var begin time.Time
+	var held memoryHeld
+	sent := 0
+	res, err := scenario.Run(ctx, s, env.Run, scenario.Sink{
+		Samples: true,
+		Begin:   env.Sink.Header,
+		Progress: func(_ time.Duration, groups []scenario.Progress) {
+			if groups[0].Iterations == shipWorkers {
+				full()
+			}
+		},
+		Worker: func(w *report.Worker) error {
+			if begin.IsZero() {
+				begin = time.Now()
+				held.most = memory("VmHWM")
+			}
+			// Seldom: to look costs an emulated CPU much.
+			if sent++; sent%20 == 0 {
+				held.look()
+			}
+			return env.Sink.Worker(w)
+		},
+	})
+	if err != nil {
+		return err
 	}
 	took := time.Since(begin)
-	return env.Sink.Trailer(report.Trailer{Run: env.Run, Notes: []string{
-		fmt.Sprintf("ship rss_before_kb=%d rss_most_kb=%d link_s=%.3f sent_s=%.3f", before, memory("VmHWM"), seconds, took.Seconds()),
+	return env.Sink.Trailer(report.Trailer{Run: res.Run, Notes: []string{
+		fmt.Sprintf("ship link_s=%.3f sent_s=%.3f held_kb=%d shared_kb=%d", seconds, took.Seconds(), held.most, held.shared),
 	}})
 }
 
-// mapSamples returns noise, as the reservoirs of workers are: mapped memory.
-func mapSamples() []uint64 {
-	pool := make([]uint64, shipPopulation*shipReservoir)
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range pool {
-		pool[i] = uint64(random.ExpFloat64() * 1e5)
-	}
-	return pool
+// memoryHeld is what this process holds, in kB.
+type memoryHeld struct {
+	most   int // beside shared memory
+	shared int // which is the workers' own: it is read, once, and stays theirs
+}
+
+// look notes what is held now, and the most there ever was less what is shared
+// now: that only grows.
+func (h *memoryHeld) look() {
+	h.shared = memory("RssShmem")
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	h.most = max(h.most, memory("RssAnon")+memory("RssFile"), memory("VmHWM")-h.shared, int(m.Sys>>10))
 }
 
 // shipRaw sends bytes to the host's raw port and returns how long it took.
@@ -104,7 +156,7 @@ func memory(field string) (kb int) {
 
 // vsockVM boots this test binary with a vsock device and returns the stream that
 // the guest opened. prepare may listen on the device before.
-func vsockVM(t *testing.T, k *kernel.Kernel, prepare func(*vhostuser.Device)) (net.Conn, *qemu.VM) {
+func vsockVM(t *testing.T, k *kernel.Kernel, memory int, prepare func(*vhostuser.Device)) (net.Conn, *qemu.VM) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), vmDeadline)
 	t.Cleanup(cancel)
@@ -134,7 +186,7 @@ func vsockVM(t *testing.T, k *kernel.Kernel, prepare func(*vhostuser.Device)) (n
 		t.Fatal(err)
 	}
 	vm, err := qemu.Start(ctx, qemu.Config{
-		Kernel: vmlinux, Initrd: buildImage(t, k, vmCase{vsock: true}), CPUs: 2, Accel: accel, Vsock: ctl,
+		Kernel: vmlinux, Initrd: buildImage(t, k, vmCase{vsock: true}), MemoryMiB: memory, CPUs: 2, Accel: accel, Vsock: ctl,
 		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable guestinit.link=vsock guestinit.spec=link",
 	}, qemu.Options{})
 	if err != nil {
@@ -161,10 +213,28 @@ func ends(t *testing.T, vm *qemu.VM) {
 	}
 }
 
-// TestVMShips has a guest send a report of 240 MB: all of it arrives, is decoded
-// and checked, and PID 1 holds little of it at any time.
-func TestVMShips(t *testing.T) {
-	conn, vm := vsockVM(t, newest(t), func(dev *vhostuser.Device) {
+// TestVMShips has a guest run 200 workers until their reservoirs are full: the
+// report of 240 MB arrives, is decoded and checked, and PID 1 holds little of it
+// at any time.
+func TestVMShips(t *testing.T) { ships(t, newest(t)) }
+
+// TestLongVMShips does it on every kernel, and holds the rate to the link's.
+func TestLongVMShips(t *testing.T) {
+	if os.Getenv("GUESTINIT_LONG") == "" {
+		t.Skip("part of the long matrix; run with GUESTINIT_LONG=1")
+	}
+	for _, k := range testKernels(t) {
+		t.Run(k.Release, func(t *testing.T) {
+			if share := ships(t, k); share < 0.5 {
+				t.Errorf("%.2f of the link's throughput, want half of it", share)
+			}
+		})
+	}
+}
+
+// ships returns the report's share of the link's throughput.
+func ships(t *testing.T, k *kernel.Kernel) (share float64) {
+	conn, vm := vsockVM(t, k, shipMemory, func(dev *vhostuser.Device) {
 		l, err := dev.Listen(shipRawPort)
 		if err != nil {
 			t.Fatal(err)
@@ -182,11 +252,12 @@ func TestVMShips(t *testing.T) {
 	})
 	r, w := io.Pipe()
 	var rep *report.Report
-	var first time.Time
+	var body stamped
 	decoded := make(chan error, 1)
 	go func() {
 		var err error
-		rep, err = report.Decode(&stamped{r, &first}, report.Limits{})
+		body.Reader = r
+		rep, err = report.Decode(&body, report.Limits{KeepSamples: true})
 		_, _ = io.Copy(io.Discard, r)
 		decoded <- err
 	}()
@@ -195,61 +266,106 @@ func TestVMShips(t *testing.T) {
 	if err := errors.Join(err, <-decoded); err != nil || !out.Done() {
 		t.Fatalf("%+v, %v\n%s", out, err, vm.ConsoleTail())
 	}
-	took := time.Since(first).Seconds()
+	took := time.Since(body.began).Seconds()
 	ends(t, vm)
-	var before, most int
+	var held, shared int
 	var link, sent float64
 	note := rep.Notes[len(rep.Notes)-1]
-	if _, err := fmt.Sscanf(note, "ship rss_before_kb=%d rss_most_kb=%d link_s=%f sent_s=%f", &before, &most, &link, &sent); err != nil {
+	if _, err := fmt.Sscanf(note, "ship link_s=%f sent_s=%f held_kb=%d shared_kb=%d", &link, &sent, &held, &shared); err != nil {
 		t.Fatal(note, err)
 	}
-	if len(rep.Workers) != shipWorkers || out.ReportBytes < shipWorkers*shipPopulation*shipReservoir*4 {
-		t.Errorf("%d workers in %d bytes", len(rep.Workers), out.ReportBytes)
+	checkFull(t, rep)
+	if held > shipMost {
+		t.Errorf("PID 1 held %d kB beside the workers' memory, at most %d", held, shipMost)
 	}
-	if grown := most - before; grown > 64<<10 {
-		t.Errorf("PID 1 grew by %d kB, from %d kB", grown, before)
+	if shared < shipWorkers*shipPopulation*worker.ReservoirCap*8>>10 {
+		t.Errorf("PID 1 read %d kB of the workers' memory: they filled no reservoirs", shared)
 	}
-	rate, raw := float64(out.ReportBytes)/(1<<20)/took, float64(shipRawBytes>>20)/link
-	t.Logf("report of %d MiB, decoded at %.1f MiB/s; the link alone, in writes of 28 KiB: %.1f MiB/s (%.2f); PID 1: %d kB at most, %d kB before",
-		out.ReportBytes>>20, rate, raw, rate/raw, most, before)
-	if os.Getenv("GUESTINIT_LONG") != "" && rate < raw/2 {
-		t.Errorf("less than half of the link's throughput")
+	rate, raw := float64(out.ReportBytes-shipHead)/(1<<20)/took, float64(shipRawBytes>>20)/link
+	t.Logf("kernel %s: report of %d MiB, decoded at %.1f MiB/s, sent in %.1f s; the link alone, in writes of 28 KiB: %.1f MiB/s (%.2f); PID 1 held %d kB at most, beside %d kB of the workers' own",
+		k.Release, out.ReportBytes>>20, rate, sent, raw, rate/raw, held, shared)
+	return rate / raw
+}
+
+// checkFull checks that all samples of all workers came.
+func checkFull(t *testing.T, rep *report.Report) {
+	t.Helper()
+	if len(rep.Workers) != shipWorkers {
+		t.Errorf("%d workers, want %d", len(rep.Workers), shipWorkers)
+	}
+	for i := range rep.Workers {
+		w := &rep.Workers[i]
+		for _, l := range []*report.Latency{w.WakeLatency, w.IterationCost, w.TimerLatency} {
+			if l == nil || l.Count != worker.ReservoirCap || len(l.Samples) != worker.ReservoirCap {
+				t.Fatalf("worker %d: a reservoir is not full: %+v", i, w)
+			}
+			var sum uint64
+			for _, v := range l.Samples {
+				sum += v
+			}
+			if sum != l.Sum { // nothing was left out: the samples are the population
+				t.Fatalf("worker %d: the samples sum to %d, the population to %d", i, sum, l.Sum)
+			}
+		}
 	}
 }
 
-// stamped notes when the first byte came.
+// stamped notes when the report's body began: behind its header, which comes
+// before the workers run.
 type stamped struct {
 	io.Reader
-	first *time.Time
+	read  int
+	began time.Time
 }
 
+// Read is io.Reader's.
 func (s *stamped) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
-	if n > 0 && s.first.IsZero() {
-		*s.first = time.Now()
+	if s.read += n; s.read >= shipHead && s.began.IsZero() {
+		s.began = time.Now()
 	}
 	return n, err
 }
 
-// TestVMBigSpec sends a spec of the largest size.
-func TestVMBigSpec(t *testing.T) {
-	spec := []byte(vmSpec("ok"))
-	spec = append(spec, bytes.Repeat([]byte(" "), cmdline.MaxSpec-len(spec))...)
-	conn, vm := vsockVM(t, newest(t), nil)
-	var sent bytes.Buffer
-	out, err := vsock.Serve(t.Context(), conn, vsock.HostHandler{Report: &sent, Spec: func() []byte { return spec }})
-	if err != nil || !out.Done() {
-		t.Fatalf("%+v, %v\n%s", out, err, vm.ConsoleTail())
+// TestVMBigSpec sends a spec of the largest size, over each link.
+func TestVMBigSpec(t *testing.T) { bigSpec(t, newest(t)) }
+
+// TestLongVMBigSpec does it on every kernel.
+func TestLongVMBigSpec(t *testing.T) {
+	if os.Getenv("GUESTINIT_LONG") == "" {
+		t.Skip("part of the long matrix; run with GUESTINIT_LONG=1")
 	}
-	ends(t, vm)
-	if rep, err := report.Decode(&sent, report.Limits{}); err != nil || len(rep.Workers) != 3 {
-		t.Errorf("%v", err)
+	for _, k := range testKernels(t) {
+		t.Run(k.Release, func(t *testing.T) { bigSpec(t, k) })
 	}
+}
+
+func bigSpec(t *testing.T, k *kernel.Kernel) {
+	text := []byte(vmSpec("ok"))
+	text = append(text, bytes.Repeat([]byte(" "), cmdline.MaxSpec-len(text))...)
+	t.Run("vsock", func(t *testing.T) {
+		conn, vm := vsockVM(t, k, 0, nil)
+		var sent bytes.Buffer
+		out, err := vsock.Serve(t.Context(), conn, vsock.HostHandler{Report: &sent, Spec: func() []byte { return text }})
+		if err != nil || !out.Done() {
+			t.Fatalf("%+v, %v\n%s", out, err, vm.ConsoleTail())
+		}
+		ends(t, vm)
+		if rep, err := report.Decode(&sent, report.Limits{}); err != nil || len(rep.Workers) != 3 {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("serial", func(t *testing.T) {
+		res := bootVM(t, k, vmCase{args: []string{"guestinit.link=serial guestinit.spec=link"}, spec: text})
+		if res.err != nil || !res.out.Done() || len(res.rep.Workers) != 3 {
+			t.Errorf("%+v, %v\n%s", res.out, res.err, res.console)
+		}
+	})
 }
 
 // TestVMHostLeaves closes the link while the workload runs: the guest powers off.
 func TestVMHostLeaves(t *testing.T) {
-	conn, vm := vsockVM(t, newest(t), nil)
+	conn, vm := vsockVM(t, newest(t), 0, nil)
 	ctx, leave := context.WithCancel(t.Context())
 	out, err := vsock.Serve(ctx, conn, vsock.HostHandler{
 		Spec:    func() []byte { return []byte(vmSpec("stops")) },

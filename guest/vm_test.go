@@ -32,6 +32,7 @@ type vmCase struct {
 	noLink  bool     // the machine has no port
 	vsock   bool     // the image is for a vsock
 	noSpec  bool     // the host has no spec
+	spec    []byte   // what it has; default vmSpec("ok")
 	image   initramfs.Options
 	cut     bool // the image loses its last entry
 	memory  int
@@ -149,6 +150,9 @@ func bootVM(t *testing.T, k *kernel.Kernel, c vmCase) vmResult {
 		h := vsock.HostHandler{Report: &sent, Silence: vmDeadline, Spec: func() []byte {
 			if c.noSpec {
 				return nil
+			}
+			if c.spec != nil {
+				return c.spec
 			}
 			return []byte(vmSpec("ok"))
 		}}
