@@ -268,12 +268,14 @@ func TestGuests(t *testing.T) {
 			v.bulk()
 			v.concurrent()
 			v.endings()
+			v.conforms()
 			v.hostSockets()
-			if noSocat == nil {
+			t.Run("socat", func(t *testing.T) {
+				if noSocat != nil {
+					t.Skipf("%v; try: apt install socat", noSocat)
+				}
 				v.socat(socat)
-			} else {
-				t.Logf("%v; try: apt install socat", noSocat)
-			}
+			})
 			v.off()
 		})
 	}

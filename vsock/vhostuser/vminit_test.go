@@ -28,21 +28,24 @@ import (
 
 // Services that the guest offers, by port.
 const (
-	portSink   = 5001 // hashes what comes, answers with the hash
-	portSource = 5002 // is told a count, sends so many bytes, closes
-	portEcho   = 5003
-	portDial   = 5004 // is told an order, connects to the host and sends
-	portOff    = 5005 // powers off
-	portBench  = 5006 // measures from the guest, answers with text
-	portHang   = 5007 // takes connections and never reads
-	portShort  = 5008 // takes 1000 bytes and closes
-	portDrain  = 5009 // reads what bulk sends, says so
-	portSocat  = 5010 // is told arguments, runs socat with them
-	portSerial = 5011 // moves bytes through the virtio-serial port
-	portReady  = 6000 // of the host: the guest says that it is up
-	portBack   = 6001 // of the host: what portDial connects to
-	portPong   = 6002 // of the host: echo
-	portEmpty  = 6003 // of the host: like portDrain
+	portSink    = 5001 // hashes what comes, answers with the hash
+	portSource  = 5002 // is told a count, sends so many bytes, closes
+	portEcho    = 5003
+	portDial    = 5004 // is told an order, connects to the host and sends
+	portOff     = 5005 // powers off
+	portBench   = 5006 // measures from the guest, answers with text
+	portHang    = 5007 // takes connections and never reads
+	portShort   = 5008 // takes 1000 bytes and closes
+	portDrain   = 5009 // reads what bulk sends, says so
+	portSocat   = 5010 // is told arguments, runs socat with them
+	portSerial  = 5011 // moves bytes through the virtio-serial port
+	portConform = 5012 // tests the sockets of the guest
+	portReady   = 6000 // of the host: the guest says that it is up
+	portBack    = 6001 // of the host: what portDial connects to
+	portPong    = 6002 // of the host: echo
+	portEmpty   = 6003 // of the host: like portDrain
+	portJoin    = 6004 // of the host: joins each two connections
+	portNobody  = 6999 // of the host: nobody listens
 )
 
 // order tells the guest to connect to portBack and send.
@@ -105,8 +108,8 @@ func guestMain() {
 		portEcho:  func(c net.Conn) { _, _ = io.Copy(c, c) },
 		portShort: func(c net.Conn) { _, _ = io.ReadFull(c, make([]byte, 1000)) },
 		portDrain: drain, portSocat: guestSocat, portSerial: guestSerial,
-		portHang: func(net.Conn) { select {} },
-		portOff:  func(net.Conn) { close(off) },
+		portHang: func(net.Conn) { select {} }, portConform: guestConforms,
+		portOff: func(net.Conn) { close(off) },
 	}
 	for port, serve := range services {
 		l, err := vsock.Listen(vsock.CIDAny, port)
