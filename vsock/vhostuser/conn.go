@@ -35,12 +35,14 @@ type Conn struct {
 	// Guarded by m.mu.
 	s        stream
 	in       buffer
+	sink     sink   // takes bytes while the reader has none in hand; nil for none
+	inHand   bool   // the reader took bytes that are not in the sink yet
 	out      []byte // the rest of the Write under way: its caller's memory
 	queued   bool   // in m.ready
 	next     *Conn
 	closed   bool // by our user
 	released bool
-	timer    *time.Timer
+	closedAt time.Time // when it began to wait for the guest's answer to its end
 	isOpen   bool
 
 	opened              chan struct{} // closed when Dial knows
@@ -110,6 +112,7 @@ func (c *Conn) read(p []byte) (n int, wait bool, err error) {
 		return 0, false, nil
 	case c.in.n > 0:
 		n = c.in.read(p)
+		c.inHand = true
 		c.s.take(uint32(n))
 		if c.s.due != 0 {
 			c.m.schedule(c)
@@ -121,7 +124,33 @@ func (c *Conn) read(p []byte) (n int, wait bool, err error) {
 	case c.s.state == stateDone:
 		return 0, false, c.s.err
 	}
+	c.inHand = false
 	return 0, true, nil
+}
+
+// deliver takes in n bytes of the guest, from the front of bufs: what the sink
+// does not take waits for the reader. It tells whether that is anything. The
+// caller holds m.mu.
+func (c *Conn) deliver(bufs [][]byte, n int) (wait bool) {
+	c.m.stats.BytesIn += uint64(n)
+	if c.sink != nil && !c.inHand && c.in.n == 0 {
+		sent := c.sink(bufs, n)
+		c.s.take(uint32(sent))
+		if sent == n {
+			return false
+		}
+		bufs, n = skip(bufs, sent), n-sent
+	}
+	c.in.fill(bufs, n)
+	return true
+}
+
+// setSink has the guest's bytes go to a sink, past the reader, which must copy
+// to the same end.
+func (c *Conn) setSink(s sink) {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	c.sink = s
 }
 
 // Write sends p. It returns when the guest's driver has all of it, which is not
@@ -208,25 +237,13 @@ func (c *Conn) close(end func()) {
 	c.closed = true
 	c.in = buffer{}
 	end()
-	if c.s.state == stateClosing {
-		c.timer = time.AfterFunc(closeWait, c.expire)
-	}
+	c.m.awaitEnd(c)
 	known := c.m.conns[c.key] == c
 	c.apply(eventEnd)
 	if !known {
 		c.m.forget(c) // it was over before
 	}
 	c.m.kick()
-}
-
-// expire ends a connection whose end the guest does not confirm.
-func (c *Conn) expire() {
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	if c.s.state == stateClosing {
-		c.apply(c.s.fail(nil))
-		c.m.kick()
-	}
 }
 
 // CloseWrite tells the guest that no more bytes come.
@@ -250,9 +267,7 @@ func (c *Conn) shutdown(direction uint32) error {
 		c.s.take(uint32(c.in.n))
 		c.in = buffer{}
 	}
-	if c.s.state == stateClosing && c.timer == nil {
-		c.timer = time.AfterFunc(closeWait, c.expire)
-	}
+	c.m.awaitEnd(c)
 	c.apply(eventEnd)
 	c.m.kick()
 	return nil
@@ -298,8 +313,17 @@ func (c *Conn) error(op string, err error) error {
 func (m *mux) dial(ctx context.Context, port uint32) (*Conn, error) {
 	c, err := m.startDial(port)
 	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: "vsock", Addr: Addr{uint32(m.cid), port}, Err: err}
+		return nil, err
 	}
+	if err := m.awaitDial(ctx, c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// awaitDial waits for the guest's answer to startDial. With an error the
+// connection is closed.
+func (m *mux) awaitDial(ctx context.Context, c *Conn) (err error) {
 	select {
 	case <-c.opened:
 	case <-ctx.Done():
@@ -308,25 +332,29 @@ func (m *mux) dial(ctx context.Context, port uint32) (*Conn, error) {
 	defer m.mu.Unlock()
 	switch {
 	case c.s.state == stateAsking:
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	case c.s.state == stateDone && c.s.err != nil:
 		err = c.s.err
 	default:
 		m.stats.Opened++
-		return c, nil
+		return nil
 	}
 	c.close(func() { c.s.close(shutBoth) })
-	return nil, c.error("dial", err)
+	return c.error("dial", err)
 }
 
+// startDial asks the guest for a connection.
 func (m *mux) startDial(port uint32) (*Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	refused := func(err error) error {
+		return &net.OpError{Op: "dial", Net: "vsock", Addr: Addr{uint32(m.cid), port}, Err: err}
+	}
 	if m.closed != nil {
-		return nil, m.closed
+		return nil, refused(m.closed)
 	}
 	if m.live >= m.limit {
-		return nil, fmt.Errorf("%d connections are open, the most that may be: %w", m.live, syscall.ENOBUFS)
+		return nil, refused(fmt.Errorf("%d connections are open, the most that may be: %w", m.live, syscall.ENOBUFS))
 	}
 	k := key{guest: port}
 	k.host = m.freePort(func(p uint32) bool { return m.conns[key{port, p}] != nil })

@@ -413,7 +413,7 @@ func TestCloseUnconfirmed(t *testing.T) {
 	hc, _ := pair(t, d, g, true)
 	g.mu.Lock() // deaf
 	hc.Close()
-	hc.expire()
+	d.m.expire(0)
 	g.mu.Unlock()
 	settle(t, d, 0)
 }

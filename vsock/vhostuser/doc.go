@@ -22,7 +22,7 @@
 //	packet, stream  headers of virtio-vsock; the state of one connection
 //	mux             all connections, in turn, over the two rings
 //	conn, listener  net.Conn, net.Listener
-//	host            Unix sockets for other programs
+//	host, sink      Unix sockets for other programs
 //
 // The guest owns the rings and the bytes in them and may lie. Whatever it
 // writes, it can lose its own connections and nothing else: no access outside

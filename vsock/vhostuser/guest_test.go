@@ -25,6 +25,7 @@ type guest struct {
 	listeners map[uint32]chan *guestConn
 	down      bool
 	mute      bool // guarded by mu: chains are added and nobody is told
+	late      bool // guarded by mu: somebody waited too long
 	running   sync.WaitGroup
 }
 
@@ -36,9 +37,28 @@ func newGuest(t testing.TB, o Options, opts driverOptions) (*Device, *guest) {
 	g.cond.L = &g.mu
 	f.handshake()
 	g.boot()
-	t.Cleanup(g.halt)
+	// Programs in the guest wait on a condition, which knows no deadline.
+	late := time.AfterFunc(guestPatience, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.late, g.down = true, true
+		for _, c := range g.conns {
+			c.dead = true
+		}
+		g.cond.Broadcast()
+	})
+	t.Cleanup(func() {
+		late.Stop()
+		g.halt()
+		if g.late {
+			t.Errorf("the guest still waits after %v", guestPatience)
+		}
+	})
 	return d, g
 }
+
+// guestPatience is how long programs in the guest wait for the device.
+const guestPatience = time.Minute
 
 // boot starts the driver, with empty rings.
 func (g *guest) boot() {

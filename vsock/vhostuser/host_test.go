@@ -2,6 +2,7 @@ package vhostuser
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -25,6 +26,7 @@ func TestHostSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { u.Close() })
+		_ = u.SetDeadline(time.Now().Add(30 * time.Second))
 		return u
 	}
 	for _, tt := range []struct{ say, want string }{
@@ -49,7 +51,7 @@ func TestHostSocket(t *testing.T) {
 		if !strings.HasPrefix(line, tt.want) {
 			t.Fatalf("%q: %q %v", tt.say, line, err)
 		}
-		_ = u.SetReadDeadline(time.Time{})
+		_ = u.SetDeadline(time.Now().Add(30 * time.Second))
 		swapBytes(t, u, <-accepted, noise(1<<20), 50_000)
 	}
 	settle(t, d, 0)
@@ -64,6 +66,57 @@ func TestHostSocket(t *testing.T) {
 	u.Close()
 	if b, err := io.ReadAll(gc); string(b) != "last words" || err != nil {
 		t.Errorf("%q %v", b, err)
+	}
+	settle(t, d, 0)
+}
+
+// A client that does not say what it wants, and one that the guest does not
+// answer, have so much time and no more; others do not wait for them.
+func TestHostLateClient(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v")
+	opts := linuxDriver
+	opts.noRX = true // the guest never answers
+	said := make(chan string, 10)
+	d, _ := newGuest(t, Options{HostPath: path, Logf: func(f string, a ...any) { said <- fmt.Sprintf(f, a...) }}, opts)
+	var clients []net.Conn
+	for _, line := range []string{"CONN", "CONNECT 5000\n"} {
+		u, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		fmt.Fprint(u, line)
+		clients = append(clients, u)
+	}
+	settle(t, d, 1) // the second one's is asked for
+	waiting := func() (n int) {
+		d.host.mu.Lock()
+		defer d.host.mu.Unlock()
+		return len(d.host.news)
+	}
+	for end := time.Now().Add(10 * time.Second); waiting() < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d clients wait", waiting())
+		}
+	}
+	d.host.endLate() // it is early
+	if n := waiting(); n != 2 {
+		t.Errorf("%d clients wait, want 2", n)
+	}
+	d.host.mu.Lock()
+	for cl := range d.host.news {
+		cl.since = cl.since.Add(-clientWait)
+	}
+	d.host.mu.Unlock()
+	d.host.endLate()
+	for _, u := range clients {
+		_ = u.SetDeadline(time.Now().Add(10 * time.Second))
+		if n, err := u.Read(make([]byte, 1)); n != 0 || err == nil || os.IsTimeout(err) {
+			t.Errorf("a late client reads %d bytes, %v", n, err)
+		}
+		if text := <-said; !strings.Contains(text, errLate.Error()) {
+			t.Errorf("the device says %q", text)
+		}
 	}
 	settle(t, d, 0)
 }
@@ -106,6 +159,65 @@ func TestHostForward(t *testing.T) {
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the socket is still there")
 	}
+}
+
+// A program that reads slowly, and does not read at all for a while, gets every
+// byte in order: past the reader, through the buffer, and as one becomes the other.
+func TestHostSlowReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v")
+	d, g := newGuest(t, Options{HostPath: path, Buffer: 64 << 10}, linuxDriver)
+	l, err := net.Listen("unix", path+"_1234")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	gc, err := g.dial(50, 1234)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = u.SetDeadline(time.Now().Add(30 * time.Second))
+	want := noise(4 << 20)
+	go func() {
+		for p := want; len(p) > 0; {
+			n, err := gc.Write(p[:min(7001, len(p))])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			p = p[n:]
+		}
+		gc.Close()
+	}()
+	// The socket is full, the reader has bytes in hand, more wait behind it.
+	stuck := func() bool {
+		d.m.mu.Lock()
+		defer d.m.mu.Unlock()
+		c := d.m.conns[key{50, 1234}]
+		return c != nil && c.inHand && c.in.n > 0
+	}
+	for end := time.Now().Add(10 * time.Second); !stuck(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nothing waits for the reader")
+		}
+	}
+	var got []byte
+	for b := make([]byte, 64<<10); ; {
+		n, err := u.Read(b[:1+len(got)%len(b)])
+		if got = append(got, b[:n]...); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%d bytes of %d, or others", len(got), len(want))
+	}
+	u.Close()
+	settle(t, d, 0)
 }
 
 // A second QEMU finds nobody.
@@ -176,9 +288,18 @@ func TestHelloInPieces(t *testing.T) {
 		}
 		said <- theirs.Close()
 	}()
-	port, err := readHello(ours)
-	if err != nil || port != 5000 {
-		t.Errorf("port %d, %v", port, err)
+	cl := &client{u: ours, line: make([]byte, 0, helloMax)}
+	whole, err := false, error(nil)
+	for range 3 { // what is there, if anything
+		if whole, err = cl.readHello(false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !whole {
+		whole, err = cl.readHello(true)
+	}
+	if err != nil || !whole || string(cl.line) != "CONNECT 5000\n" {
+		t.Errorf("%q, %v", cl.line, err)
 	}
 	if rest, err := io.ReadAll(ours); string(rest) != "not the line's\n" || err != nil {
 		t.Errorf("%q is left, %v", rest, err)

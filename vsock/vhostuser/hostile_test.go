@@ -3,7 +3,10 @@ package vhostuser
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"net"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -380,6 +383,62 @@ func TestMemoryShrinks(t *testing.T) {
 	}
 	if g.ack(reqSetMemTable, memTable(), g.memFD) {
 		t.Error("memory beyond the end of its file is taken")
+	}
+}
+
+// The same with a connection that goes to a Unix socket, of bytes that were there
+// when the guest said so: the kernel, which reads them for us, says so too.
+func TestPayloadShrinks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v")
+	var logged strings.Builder
+	d, g, send, receive := rawGuest(t, Options{HostPath: path, Logf: func(f string, a ...any) { fmt.Fprintf(&logged, f, a...) }})
+	l, err := net.Listen("unix", path+"_9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	more, err := unix.MemfdCreate("more", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(more)
+	if err := unix.Ftruncate(more, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	at := uint64(testGuest + testMemory)
+	if !g.ack(reqAddMemReg, append(words32(0, 0), words64(at, 1<<20, testUser+testMemory, 0)...), more) {
+		t.Fatal("no more memory")
+	}
+	send(header{op: opRequest, srcPort: 5, dstPort: 9, bufAlloc: 1 << 20}, nil)
+	if h := receive(); h.op != opResponse {
+		t.Fatalf("%+v", h)
+	}
+	u, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	_ = u.SetDeadline(time.Now().Add(10 * time.Second))
+	for _, size := range []int64{1 << 20, 0} {
+		if err := unix.Ftruncate(more, size); err != nil {
+			t.Fatal(err)
+		}
+		g.mu.Lock()
+		h := header{srcCID: 3, dstCID: 2, srcPort: 5, dstPort: 9, length: 5000, typ: typeStream, op: opData, bufAlloc: 1 << 20}
+		h.put((*[headerBytes]byte)(g.mem[txAt:]))
+		g.tx.setDesc(100, testGuest+txAt, headerBytes, descNext, 101)
+		g.tx.setDesc(101, at, 5000, 0, 0)
+		g.tx.add(100)
+		g.tx.notify()
+		g.mu.Unlock()
+		n, err := io.ReadFull(u, make([]byte, 5000))
+		if size > 0 && err != nil || size == 0 && (n > 0 || err == nil) {
+			t.Errorf("%d bytes with memory of %d: %v", n, size, err)
+		}
+	}
+	d.Close()
+	if !strings.Contains(logged.String(), "fault at") {
+		t.Errorf("the device says %q", logged.String())
 	}
 }
 

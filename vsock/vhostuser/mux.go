@@ -39,7 +39,7 @@ type mux struct {
 	cid      uint64
 	limit    int    // connections
 	bufAlloc uint32 // receive buffer of each
-	// offer takes a connection that no listener wants, or refuses it. It is
+	// offer accepts a connection that no listener wants, or refuses it. It is
 	// called with mu held.
 	offer func(*Conn) bool
 	logf  func(string, ...any)
@@ -47,15 +47,18 @@ type mux struct {
 	mu        sync.Mutex
 	rx, tx    *queue // nil while stopped
 	conns     map[key]*Conn
-	live      int // connections that the guest or our users still hold
+	live      int                // connections that the guest or our users still hold
+	closing   map[*Conn]struct{} // those that wait for the guest's answer to their end
+	expiry    *time.Timer        // looks for answers that do not come; nil while none is due
 	listeners map[uint32]*Listener
 	ready     fifo     // connections that have something to send
 	replies   []header // resets for packets without a connection
 	lastPort  uint32
-	closed    error // why nothing works any more
-	halted    bool  // broken, until the driver starts anew
-	again     bool  // a goroutine is on its way to go on with the work
-	chain     chain // scratch
+	closed    error    // why nothing works any more
+	halted    bool     // broken, until the driver starts anew
+	again     bool     // a goroutine is on its way to go on with the work
+	later     []func() // what can wait until the guest was told
+	chain     chain    // scratch
 	stats     Stats
 	onBroken  func() // tells QEMU, with mu held
 }
@@ -109,9 +112,7 @@ func (m *mux) forget(c *Conn) {
 	if m.conns[c.key] == c {
 		delete(m.conns, c.key)
 	}
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	delete(m.closing, c)
 	if c.closed && !c.released {
 		c.released = true
 		m.live--
@@ -146,6 +147,10 @@ func (m *mux) work() (more bool) {
 		more, err = m.rounds()
 		return err
 	})
+	for _, f := range m.later {
+		f()
+	}
+	m.later = m.later[:0]
 	return more && !m.halted
 }
 
@@ -256,9 +261,8 @@ func (m *mux) packet(c *chain) {
 		conn.apply(conn.s.violation("packet longer than its buffer", &h))
 	default:
 		ev := conn.s.receive(&h)
-		if ev&eventData != 0 {
-			conn.in.fill(payload, int(h.length))
-			m.stats.BytesIn += uint64(h.length)
+		if ev&eventData != 0 && !conn.deliver(payload, int(h.length)) {
+			ev &^= eventData
 		}
 		conn.apply(ev)
 	}
@@ -276,6 +280,44 @@ func (m *mux) refuse(h *header) {
 		srcCID: h.dstCID, dstCID: h.srcCID, srcPort: h.dstPort, dstPort: h.srcPort,
 		typ: h.typ, op: opReset,
 	})
+}
+
+// awaitEnd bounds the wait for the guest's answer, if c waits for one. The caller
+// holds mu. One timer serves all: see client.
+func (m *mux) awaitEnd(c *Conn) {
+	if _, waits := m.closing[c]; waits || c.s.state != stateClosing {
+		return
+	}
+	if m.closing == nil {
+		m.closing = make(map[*Conn]struct{})
+	}
+	m.closing[c], c.closedAt = struct{}{}, time.Now()
+	if m.expiry == nil {
+		m.expiry = time.AfterFunc(closeWait, func() { m.expire(closeWait) })
+	}
+}
+
+// expire ends the connections whose end the guest has not confirmed in time, and
+// looks again when the next one may be due.
+func (m *mux) expire(wait time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expiry = nil
+	next := wait
+	for c := range m.closing {
+		if left := wait - time.Since(c.closedAt); left > 0 {
+			next = min(next, left)
+			continue
+		}
+		delete(m.closing, c)
+		if c.s.state == stateClosing {
+			c.apply(c.s.fail(nil))
+		}
+	}
+	if len(m.closing) > 0 {
+		m.expiry = time.AfterFunc(next, func() { m.expire(wait) })
+	}
+	m.kick()
 }
 
 // request opens a connection that the guest asks for.
@@ -442,6 +484,9 @@ func (m *mux) shut(err error) {
 	}
 	m.closed = err
 	m.rx, m.tx = nil, nil
+	if m.expiry != nil {
+		m.expiry.Stop()
+	}
 	m.endAll(err, false)
 	for _, l := range m.listeners {
 		l.end(err)

@@ -2,6 +2,8 @@ package vhostuser
 
 import (
 	"io"
+	"net"
+	"path/filepath"
 	"testing"
 )
 
@@ -11,6 +13,34 @@ func BenchmarkRoundTrip(b *testing.B) {
 	d, g := newGuest(b, Options{}, linuxDriver)
 	hc, gc := pair(b, d, g, true)
 	go func() { _, _ = io.Copy(hc, hc) }()
+	one := []byte{1}
+	for b.Loop() {
+		_, _ = gc.Write(one)
+		if _, err := io.ReadFull(gc, one); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHostRoundTrip has the echo behind a Unix socket.
+func BenchmarkHostRoundTrip(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "v")
+	_, g := newGuest(b, Options{HostPath: path}, linuxDriver)
+	l, err := net.Listen("unix", path+"_1234")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	gc, err := g.dial(50, 1234)
+	if err != nil {
+		b.Fatal(err)
+	}
+	u, err := l.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer u.Close()
+	go func() { _, _ = io.Copy(u, struct{ io.Reader }{u}) }()
 	one := []byte{1}
 	for b.Loop() {
 		_, _ = gc.Write(one)
