@@ -222,7 +222,7 @@ func bulk(c io.ReadWriter, size int) (seconds float64, err error) {
 	return time.Since(at).Seconds(), err
 }
 
-const rounds = 100
+const rounds = 200
 
 // connects gives medians of connects and of round trips of one byte on new
 // connections, the first trip of each left out: backlogs are bounded, and with
