@@ -150,6 +150,7 @@ func (m *mux) work() (more bool) {
 	for _, f := range m.later {
 		f()
 	}
+	clear(m.later)
 	m.later = m.later[:0]
 	return more && !m.halted
 }
