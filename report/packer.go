@@ -30,7 +30,7 @@ const (
 type packer struct {
 	w      io.Writer
 	buf    []byte        // waits to be stored
-	out    []byte        // one block, with its header
+	out    []byte        // the header of a block
 	sent   int           // bytes stored before there was a compressor
 	open   bool          // a frame of stored blocks is
 	zw     *zstd.Encoder // nil while all is stored
@@ -119,10 +119,17 @@ func (s *packer) store(p []byte, flags uint32) error {
 		s.out = append(append(s.out, frameMagic...), frameDescriptor, windowByte)
 	}
 	head := uint32(len(p))<<3 | flags // the type of a stored block is 0
-	s.out = append(append(s.out, byte(head), byte(head>>8), byte(head>>16)), p...)
-	_, err := s.w.Write(s.out)
+	s.out = append(s.out, byte(head), byte(head>>8), byte(head>>16))
 	s.open = flags&blockLast == 0
-	return err
+	for _, b := range [][]byte{s.out, p} {
+		if len(b) == 0 {
+			continue
+		}
+		if _, err := s.w.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Flush sends everything that was written.

@@ -39,6 +39,42 @@ func TestFrameRoundTrip(t *testing.T) {
 	}
 }
 
+// Whatever bit of a frame changes on the way, and wherever two words change places,
+// the checksum is another.
+func TestChecksum(t *testing.T) {
+	for _, n := range []int{0, 1, 7, 8, 9, 63, 1000} {
+		payload := make([]byte, n)
+		for i := range payload {
+			payload[i] = byte(i * i)
+		}
+		frame := appendFrame(nil, TypeReport, FlagMore, payload)
+		read := func() error {
+			_, err := NewReader(bytes.NewReader(frame)).ReadFrame()
+			return err
+		}
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 8 * len(frame) {
+			frame[i/8] ^= 1 << (i % 8)
+			if read() == nil {
+				t.Errorf("%d bytes: bit %d does not count", n, i)
+			}
+			frame[i/8] ^= 1 << (i % 8)
+		}
+		for i := HeaderSize; i+16 <= len(frame); i += 8 {
+			a, b := frame[i:][:8], frame[i+8:][:8]
+			was := bytes.Clone(frame)
+			copy(a, was[i+8:][:8])
+			copy(b, was[i:][:8])
+			if !bytes.Equal(frame, was) && read() == nil {
+				t.Errorf("%d bytes: the order of words %d and %d does not count", n, i/8, i/8+1)
+			}
+			copy(frame, was)
+		}
+	}
+}
+
 func TestReadFrameErrors(t *testing.T) {
 	good := appendFrame(nil, TypeEvent, FlagMore, []byte("payload"))
 	change := func(at int, b byte) []byte {

@@ -100,9 +100,11 @@ func (g *Guest) ReceiveSpec(limit int) ([]byte, error) {
 // report for torn. It is for one goroutine, and for one report per link.
 func (g *Guest) ReportWriter() io.WriteCloser {
 	return &chunkWriter{
-		buf: make([]byte, 0, chunkSize),
-		send: func(flags Flags, chunk []byte) error {
-			return g.write(TypeReport, FlagMust|flags, chunk)
+		buf: make([]byte, HeaderSize, maxWrite),
+		send: func(flags Flags, frame []byte) error {
+			return g.writing(TypeReport, func() error {
+				return g.w.writeInPlace(TypeReport, FlagMust|flags, frame)
+			})
 		},
 	}
 }
@@ -144,12 +146,15 @@ func (g *Guest) send(t FrameType, flags Flags, m message) error {
 }
 
 func (g *Guest) write(t FrameType, flags Flags, payload []byte) error {
+	return g.writing(t, func() error { return g.w.WriteFrame(t, flags, payload) })
+}
+
+// writing writes a frame, unless the host has left, and notes if it has.
+func (g *Guest) writing(t FrameType, write func() error) error {
 	if err := g.Err(); err != nil {
 		return fmt.Errorf("write %v frame: %w", t, err)
 	}
-	err := g.bounded(writeDeadline, g.timeout, func() error {
-		return g.w.WriteFrame(t, flags, payload)
-	})
+	err := g.bounded(writeDeadline, g.timeout, write)
 	if err != nil && !errors.Is(err, ErrTooLarge) {
 		g.hostLeft(err)
 	}
@@ -216,7 +221,7 @@ func skip(f Frame) error {
 // chunkWriter cuts a byte stream into frames. A chunk leaves when the next
 // byte no longer fits, so that the last one is known at Close.
 type chunkWriter struct {
-	buf    []byte
+	buf    []byte // room for the header, and the chunk
 	send   func(Flags, []byte) error
 	closed bool
 }
@@ -231,7 +236,7 @@ func (c *chunkWriter) Write(p []byte) (int, error) {
 			if err := c.send(FlagMore, c.buf); err != nil {
 				return total, err
 			}
-			c.buf = c.buf[:0]
+			c.buf = c.buf[:HeaderSize]
 		}
 		n := min(len(p), cap(c.buf)-len(c.buf))
 		c.buf = append(c.buf, p[:n]...)
