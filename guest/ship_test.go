@@ -89,12 +89,12 @@ func shipReport(ctx context.Context, env Env) error {
 		Worker: func(w *report.Worker) error {
 			if begin.IsZero() {
 				begin = time.Now()
-				held.most = memory("VmHWM")
 			}
 			// Seldom: to look costs an emulated CPU much.
-			if sent++; sent%20 == 0 {
+			if sent%20 == 0 || sent == shipWorkers-1 {
 				held.look()
 			}
+			sent++
 			return env.Sink.Worker(w)
 		},
 	})
