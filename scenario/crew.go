@@ -168,6 +168,7 @@ func (e *engine) deliver(c *crew, workers []report.Worker) error {
 	t := c.handle.Timing()
 	e.run.StartSkewNs = max(e.run.StartSkewNs, int64(t.StartSkew))
 	e.run.CollectMs = max(e.run.CollectMs, ms(t.Collect))
+	e.run.Spawner = min(e.run.Spawner, c.handle.Spawner()) // deadline before fifo before nice, as it happens
 	e.res.Notes = append(append(e.res.Notes, c.handle.Notes()...), notes(c.groups, workers)...)
 	e.res.Workers += len(workers)
 	return deliver(c.handle, workers, c.index, e.sink)

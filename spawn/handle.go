@@ -57,7 +57,7 @@ type Handle struct {
 	collected atomic.Bool
 	closed    atomic.Bool
 	cancelled bool                   // Run was told to stop early
-	outranked bool                   // the keeper was put before workers of priority 99
+	urgent    bool                   // workers may have priority 99, and may run
 	spawner   atomic.Pointer[string] // what scheduling it was given then
 
 	rescueNs int64 // CLOCK_MONOTONIC of the next round of rescue, 0 while none is due
@@ -100,14 +100,18 @@ type Timing struct {
 }
 
 // Spawner is the scheduling of the thread that starts and stops the workers:
-// "fifo:99", "nice:-20", or "nice:N" where neither was permitted. From Start on
-// it is "deadline:50ms/100ms" (runtime, period) where workers have priority 99,
-// with less runtime where other handles have reserved some.
+// "fifo:99", "nice:-20", or "nice:N" where neither was permitted. It has been
+// "deadline:50ms/100ms" (runtime, period) if there were workers of any handle
+// that may have priority 99, with less runtime where other threads have reserved
+// some.
 func (h *Handle) Spawner() string {
 	if policy := h.spawner.Load(); policy != nil {
 		return *policy
 	}
-	return h.cloner.policy // the keeper's is the same
+	if h.keeper == nil {
+		return h.cloner.policy // without workers; a keeper's is the same
+	}
+	return *h.keeper.was.Load()
 }
 
 // WorkerPIDs lists what the workload is made of for the kernel: the pids of its
@@ -156,31 +160,34 @@ func (h *Handle) open() {
 		return
 	}
 	if h.rivals() {
-		h.outranked = true
-		policy := h.keeper.outrank()
-		h.spawner.Store(&policy)
+		h.urgent = true
+		theUrgency().begin(h.keeper)
 	}
 	h.openedNs.Store(monotonic())
 	atomic.StoreUint32(&h.arena.shared.Gate, 1)
 	futexWakeAll(&h.arena.shared.Gate)
 }
 
-// rivals tells whether workers may be as urgent as the keeper.
+// rivals tells whether workers may come to be as urgent as the keeper.
 func (h *Handle) rivals() bool {
 	for i := range h.plans {
-		u := &h.plans[i].setup
-		if u.Steps&(1<<worker.StepSched) != 0 && u.Priority == 99 {
+		p := &h.plans[i]
+		if p.setup.Steps&(1<<worker.StepSched) != 0 && p.setup.Priority == 99 {
+			return true
+		}
+		if urgent := p.work.Type.Urgent; urgent != nil && urgent(&p.work.Values) {
 			return true
 		}
 	}
 	return false
 }
 
-// settle gives the keeper its usual priority back, on that thread.
+// settle is for the keeper's thread when the workers are collected.
 func (h *Handle) settle() {
-	if h.outranked {
-		h.outranked = false
-		h.keeper.settle()
+	h.spawner.Store(h.keeper.was.Load())
+	if h.urgent {
+		h.urgent = false
+		theUrgency().end()
 	}
 }
 

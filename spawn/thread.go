@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +18,9 @@ type thread struct {
 	policy   string // what scheduling it got: "fifo:99", "nice:-20" or "nice:N"
 	baseNice int    // nice of the process, which workers inherit
 	slackNs  uint64 // timer slack of the process, which workers inherit
+	tid      int
+	outranks bool                   // it has a reservation; guarded by theUrgency
+	was      atomic.Pointer[string] // the most urgent policy it has had for its user
 }
 
 func newThread() *thread {
@@ -33,10 +36,13 @@ func (t *thread) loop(started chan<- struct{}) {
 	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil {
 		t.slackNs = uint64(slack)
 	}
+	t.tid = unix.Gettid()
 	t.baseNice, t.policy = raisePriority()
 	close(started)
 	for f := range t.calls {
+		theUrgency().settle(t)
 		f()
+		theUrgency().settle(t)
 	}
 }
 
@@ -55,7 +61,9 @@ func (t *thread) do(f func()) {
 // cloned them ends.
 var theCloner = sync.OnceValue(func() *thread {
 	bare.Prepare()
-	return newThread()
+	t := newThread()
+	theUrgency().enlist(t)
+	return t
 })
 
 // keepers are threads that no handle uses. A handle has one to itself, so that
@@ -70,18 +78,30 @@ const maxIdle = 2
 
 // takeKeeper is a thread for a handle.
 func takeKeeper() *thread {
+	t := idleKeeper()
+	if t == nil {
+		t = newThread()
+	}
+	theUrgency().enlist(t)
+	return t
+}
+
+// idleKeeper is one of those that no handle uses, or nil.
+func idleKeeper() *thread {
 	keepers.Lock()
 	defer keepers.Unlock()
-	if n := len(keepers.idle); n > 0 {
-		t := keepers.idle[n-1]
-		keepers.idle = keepers.idle[:n-1]
-		return t
+	n := len(keepers.idle)
+	if n == 0 {
+		return nil
 	}
-	return newThread()
+	t := keepers.idle[n-1]
+	keepers.idle = keepers.idle[:n-1]
+	return t
 }
 
 // giveBack takes a handle's thread back.
 func (t *thread) giveBack() {
+	theUrgency().discharge(t)
 	keepers.Lock()
 	defer keepers.Unlock()
 	if len(keepers.idle) < maxIdle {
@@ -89,36 +109,6 @@ func (t *thread) giveBack() {
 		return
 	}
 	close(t.calls)
-}
-
-// dlPeriod is the period of what outrank reserves, dlRuntimes how much of it:
-// half of one CPU, or less where other handles have reserved already.
-const dlPeriod = 100 * time.Millisecond
-
-var dlRuntimes = [...]time.Duration{50 * time.Millisecond, 20 * time.Millisecond, 5 * time.Millisecond}
-
-// outrank puts the calling thread, which is t, before workers of real-time
-// priority 99 too: they would never give up the CPU to an equal. Only
-// SCHED_DEADLINE comes before them. It returns what scheduling the thread has.
-func (t *thread) outrank() string {
-	if t.policy != fifo99 {
-		return t.policy
-	}
-	for _, runtime := range dlRuntimes {
-		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_DEADLINE, Flags: unix.SCHED_FLAG_RESET_ON_FORK,
-			Runtime: uint64(runtime), Deadline: uint64(dlPeriod), Period: uint64(dlPeriod)}
-		if unix.SchedSetAttr(0, &attr, 0) == nil {
-			return fmt.Sprintf("deadline:%v/%v", runtime, dlPeriod)
-		}
-	}
-	return t.policy
-}
-
-// settle ends what outrank began.
-func (t *thread) settle() {
-	if t.policy == fifo99 {
-		setFIFO99()
-	}
 }
 
 const fifo99 = "fifo:99"

@@ -28,7 +28,7 @@ var registry struct {
 // walktest proves that it does. Register is to be called before the first
 // workload that uses the type, and there is no way to take one back.
 //
-// Name, Summary, Params, GroupSize, Region, Wake, Wakes, Cost, Timer and the modes
+// Name, Summary, Params, GroupSize, Region, Wake, Wakes, Cost, Timer, Urgent and the modes
 // that are refused are the caller's; Resource is NoResource, SharedMemory or
 // PipePair, Params are of the kinds Count, Duration, Enum, Bool and Nodes. The
 // error names what is wrong with the row.

@@ -30,6 +30,10 @@ type Type struct {
 	// latencies; nil means that all do, if Wake.
 	Wakes func(p *[MaxParams]uint64, pos int) bool
 
+	// Urgent tells whether workers may give themselves real-time priority 99,
+	// which is that of the thread that is to stop them; nil means never.
+	Urgent func(p *[MaxParams]uint64) bool
+
 	// Why a way to be born is refused, and what to use; empty where it is not.
 	RefuseFork, RefuseThread, RefuseContainer string
 
@@ -137,6 +141,8 @@ func queueBytes(p *[MaxParams]uint64) uintptr { return queueHead + uintptr(p[4])
 func fanOutBytes(p *[MaxParams]uint64) uintptr {
 	return fanOutStamps + uintptr(p[0]+1)*8
 }
+func always(*[MaxParams]uint64) bool      { return true }
+func thirdIs99(p *[MaxParams]uint64) bool { return p[2] == 99 }
 func twoWords(*[MaxParams]uint64) uintptr { return 8 }
 
 // attachWakes: the worker waits for children itself only with reap waitpid.

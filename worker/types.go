@@ -311,7 +311,7 @@ var Types = []Type{
 			{Name: "rt_priority", Kind: Count, Default: 50, Min: 1, Max: 99, Summary: "of the real-time ones"},
 			{Name: "burst_iters", Kind: Count, Default: 1024, Max: maxIters, Summary: "pauses per pass"},
 		},
-		GroupSize: firstTwo, loop: rtStarvation,
+		GroupSize: firstTwo, Urgent: thirdIs99, loop: rtStarvation,
 	},
 	{
 		Name: "preempt_storm", Family: "sched",
@@ -398,7 +398,7 @@ var Types = []Type{
 			{Name: "stop_signal", Kind: Enum, Values: stopSignals, Max: uint64(len(stopSignals) - 1), Summary: "what tells its process group to stop"},
 			{Name: "grace", Kind: Duration, Default: 1000 * msec, Max: 4000 * msec, Summary: "from then to SIGKILL, if it does not stop"},
 		},
-		Resource:     ExecProgram,
+		Resource: ExecProgram, Urgent: always,
 		RefuseThread: refuseExec, RefuseContainer: refuseExec, check: checkExec, loop: execProgram,
 	},
 	{
