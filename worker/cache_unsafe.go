@@ -6,10 +6,12 @@ import (
 	"github.com/guestinit/guestinit/internal/bare"
 )
 
-// cacheTouches is the bytes that one pass of the cache types touches, and
-// cacheLine the stride of cache_pipe.
+// cacheTouches is the bytes that one pass of the cache types touches, cachePiece
+// how many of them between two looks at the stop word, for each may fault a huge
+// page in, and cacheLine the stride of cache_pipe.
 const (
 	cacheTouches = 1024
+	cachePiece   = 64
 	cacheLine    = 64
 )
 
@@ -26,8 +28,10 @@ func (s *Slab) cacheLoop(yield bool) {
 	}
 	at, stride := uintptr(0), uintptr(s.Params[1])%size
 	for !s.Stopped() {
-		at = touch(buf, size, at, stride, cacheTouches)
-		s.WorkUnits += cacheTouches
+		for left := cacheTouches; left > 0 && !s.Stopped(); left -= cachePiece {
+			at = touch(buf, size, at, stride, cachePiece)
+			s.WorkUnits += cachePiece
+		}
 		if yield {
 			s.yield()
 		}
@@ -64,7 +68,9 @@ func cachePipe(s *Slab) {
 			n := min(left, cacheTouches)
 			at = touch(buf, size, at, cacheLine, n)
 			s.WorkUnits += n
-			left -= n
+			if left -= n; left > 0 {
+				s.look(bare.Now())
+			}
 		}
 		if burst == 0 {
 			s.WorkUnits++

@@ -30,15 +30,12 @@ func bursty(s *Slab) {
 		now := bare.Now()
 		for end := now + burst; now < end && !s.Stopped(); now = bare.Now() {
 			s.spin(spinUnits)
-			s.checkpoint(bare.Now())
-			s.lookAtPhase()
+			s.look(bare.Now())
 		}
 		if s.Stopped() {
 			break
 		}
-		if s.sleepUntil(now + sleep) {
-			s.woke(now, bare.Now())
-		}
+		s.sleepFor(sleep)
 		s.pass()
 	}
 }
@@ -88,6 +85,17 @@ func (s *Slab) sleepUntil(deadline int64) bool {
 		}
 	}
 	return false
+}
+
+// sleepFor sleeps for a time and records how long it took as a wake latency, unless
+// the worker is to stop before.
+func (s *Slab) sleepFor(ns int64) {
+	start := s.blocks()
+	if s.sleepUntil(start + ns) {
+		s.woke(start, bare.Now())
+	} else {
+		s.rested()
+	}
 }
 
 func mixed(s *Slab) {

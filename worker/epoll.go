@@ -30,10 +30,14 @@ func epollStorm(s *Slab) {
 
 func (s *Slab) ring(counter int, n uint64) {
 	for i := uint64(0); i < n && !s.Stopped(); i++ {
-		if errno := bare.AddCounter(counter, 1); errno != 0 && errno != unix.EAGAIN {
+		if errno := bare.AddCounter(counter, 1); errno == 0 {
+			s.WorkUnits++
+		} else if errno != unix.EAGAIN {
 			s.soft(errno)
 		}
-		s.WorkUnits++
+		if i%checkpointUnits == checkpointUnits-1 {
+			s.look(bare.Now())
+		}
 	}
 }
 

@@ -39,9 +39,9 @@ func thunderingHerd(s *Slab) {
 	generation := s.word(0)
 	batches, pause := s.Params[1], int64(s.Params[2])
 	for batch := uint64(0); !s.Stopped(); batch++ {
-		start := s.blocks()
 		switch {
 		case s.Pos != 0:
+			start := s.blocks()
 			if !s.awaitChange(generation, atomic.LoadUint32(generation)) {
 				return
 			}
@@ -51,8 +51,8 @@ func thunderingHerd(s *Slab) {
 			s.restUntilStop()
 			return
 		default:
-			if pause > 0 && s.sleepUntil(start+pause) {
-				s.woke(start, bare.Now())
+			if pause > 0 {
+				s.sleepFor(pause)
 			}
 			atomic.AddUint32(generation, 1)
 			bare.FutexWake(generation, math.MaxInt32)

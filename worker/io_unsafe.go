@@ -24,11 +24,12 @@ func ioSyncWrite(s *Slab) {
 	}
 	fd, at := int(s.DataFDs[0]), uint64(0)
 	for !s.Stopped() {
+		s.blocks()
 		for i := 0; i < ioBatch && !s.Stopped(); i++ {
 			s.block(bare.Pwrite(fd, buf, ioBlock, s.DataBase+at))
 			at = s.nextBlock(at)
 		}
-		start := s.blocks()
+		start := bare.Now()
 		s.soft(bare.Fdatasync(fd))
 		s.woke(start, bare.Now())
 		s.pass()
@@ -110,13 +111,12 @@ func (s *Slab) rewriteFile() {
 		s.sleepUntil(bare.Now() + pollNs)
 		return
 	}
+	s.blocks()
 	fd := int(s.DataFDs[0])
 	s.soft(bare.Ftruncate(fd, 0))
 	for i := uint64(0); i < ioBatch && !s.Stopped(); i++ {
 		s.block(bare.Pwrite(fd, buf, ioBlock, i*ioBlock))
 	}
 	bare.Unmap(buf, ioBlock)
-	start := s.blocks()
-	s.sleepUntil(start + ioRewriteNs)
-	s.woke(start, bare.Now())
+	s.sleepFor(ioRewriteNs)
 }

@@ -27,7 +27,6 @@ func ipcVariance(s *Slab) {
 				break
 			}
 			s.coldSteps(buf, cold)
-			s.checkpoint(bare.Now())
 		}
 		if whole {
 			s.costed(start, bare.Now())
@@ -43,7 +42,7 @@ func (s *Slab) hotSteps(n uint64) {
 	for ; n > piece && !s.Stopped(); n -= piece {
 		aluScalar64(piece)
 		s.WorkUnits += piece
-		s.checkpoint(bare.Now())
+		s.look(bare.Now())
 	}
 	if !s.Stopped() {
 		n = min(n, piece)
@@ -55,11 +54,13 @@ func (s *Slab) hotSteps(n uint64) {
 // coldSteps reads, increments and writes n random words.
 func (s *Slab) coldSteps(buf uintptr, n uint64) {
 	x := s.random()
-	for i := uint64(0); i < n; i++ {
-		*(*uint64)(unsafe.Add(bare.Pointer(buf), s.random()%coldWords*8)) += x
-		if i%spinUnits == spinUnits-1 && s.Stopped() {
-			return
+	for n > 0 && !s.Stopped() {
+		piece := min(n, checkpointUnits)
+		for range piece {
+			*(*uint64)(unsafe.Add(bare.Pointer(buf), s.random()%coldWords*8)) += x
 		}
+		s.WorkUnits += piece
+		s.look(bare.Now())
+		n -= piece
 	}
-	s.WorkUnits += n
 }

@@ -54,6 +54,9 @@ func signalStorm(s *Slab) {
 			if bare.SignalTask(int(tid), unix.SIGUSR2) == 0 {
 				s.WorkUnits++
 			}
+			if i%checkpointUnits == checkpointUnits-1 {
+				s.look(bare.Now())
+			}
 		}
 		s.work(work)
 		s.pass()
@@ -65,6 +68,7 @@ func signalStorm(s *Slab) {
 func cgroupChurn(s *Slab) {
 	groups, cycle := s.Params[0], int64(s.Params[1])
 	for i := uint64(0); !s.Stopped(); i++ {
+		s.blocks()
 		// A pid of 0 is the writer.
 		s.soft(bare.WriteNumber(int(s.DataFDs[i%groups%MaxDataFDs]), 0))
 		s.sleepUntil(bare.Now() + cycle)
@@ -102,10 +106,12 @@ func cgroupAttachStorm(s *Slab) {
 			s.pass()
 			continue
 		}
-		if errno := bare.WriteNumber(dest, uint32(pid)); errno != unix.ESRCH {
+		errno = bare.WriteNumber(dest, uint32(pid))
+		if errno == 0 || errno == unix.ESRCH { // the child was faster
+			s.WorkUnits++
+		} else {
 			s.soft(errno)
 		}
-		s.WorkUnits++
 		if mode == reapByWait {
 			s.reap(pid)
 		}

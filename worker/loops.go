@@ -21,8 +21,7 @@ func (s *Slab) work(n uint64) {
 	}
 	for n > spinUnits && !s.Stopped() {
 		s.spin(spinUnits)
-		s.checkpoint(bare.Now())
-		s.lookAtPhase()
+		s.look(bare.Now())
 		n -= spinUnits
 	}
 	if !s.Stopped() {
@@ -36,9 +35,15 @@ func (s *Slab) busyFor(ns int64, unit uint64) {
 	for end := now + ns; now < end && !s.Stopped(); {
 		s.spin(unit)
 		now = bare.Now()
-		s.checkpoint(now)
-		s.lookAtPhase()
+		s.look(now)
 	}
+}
+
+// look is what a long pass does now and then. Without, all of it would be one gap,
+// and belong to the phase that it ends in.
+func (s *Slab) look(now int64) {
+	s.checkpoint(now)
+	s.lookAtPhase()
 }
 
 // costed records what a pass cost that began at start.

@@ -25,7 +25,7 @@ func pageFaultChurn(s *Slab) {
 	for !s.Stopped() {
 		for i := uint64(0); i < touches; i++ {
 			if i%spinUnits == spinUnits-1 {
-				if s.checkpoint(bare.Now()); s.Stopped() {
+				if s.look(bare.Now()); s.Stopped() {
 					break
 				}
 			}
@@ -60,15 +60,13 @@ func numaWorkingSetSweep(s *Slab) {
 			*(*byte)(unsafe.Add(bare.Pointer(buf), at))++
 			s.WorkUnits++
 			if at%(spinUnits*basePage) == 0 {
-				if s.checkpoint(bare.Now()); s.Stopped() {
+				if s.look(bare.Now()); s.Stopped() {
 					break
 				}
 			}
 		}
-		if period > 0 && !s.Stopped() {
-			start := s.blocks()
-			s.sleepUntil(start + period)
-			s.woke(start, bare.Now())
+		if period > 0 {
+			s.sleepFor(period)
 		}
 		s.pass()
 	}
@@ -160,6 +158,7 @@ func (s *Slab) computeReceiver(generation *uint32) {
 	}
 	stamp := s.stamp(s.Pos)
 	for !s.Stopped() {
+		s.blocks()
 		atomic.StoreInt64(stamp, 0)
 		for !s.Stopped() {
 			was := atomic.LoadUint32(generation)
@@ -196,18 +195,26 @@ func matrixSide(kib uint64) uint64 {
 	return side
 }
 
+// lookProducts is how many products multiply makes between two looks: some
+// milliseconds where each misses the caches.
+const lookProducts = 1 << 16
+
 // multiply computes the third matrix of the buffer from the first two.
 func (s *Slab) multiply(buf uintptr, side uint64) {
 	a, b, c := buf, buf+uintptr(8*side*side), buf+uintptr(16*side*side)
-	for row := uint64(0); row < side && !s.Stopped(); row++ {
-		for col := uint64(0); col < side; col++ {
-			sum := uint64(0)
-			for k := uint64(0); k < side; k++ {
-				sum += *cell(a, row*side+k) * *cell(b, k*side+col)
-			}
-			*cell(c, row*side+col) = sum
+	products := uint64(0)
+	for i := uint64(0); i < side*side; i++ {
+		row, col, sum := i/side, i%side, uint64(0)
+		for k := uint64(0); k < side; k++ {
+			sum += *cell(a, row*side+k) * *cell(b, k*side+col)
 		}
-		s.checkpoint(bare.Now())
+		*cell(c, i) = sum
+		if products += side; products >= lookProducts {
+			products = 0
+			if s.look(bare.Now()); s.Stopped() {
+				return
+			}
+		}
 	}
 }
 

@@ -50,14 +50,13 @@ func sequence(s *Slab) {
 }
 
 func (s *Slab) phase(what int, ns int64) {
-	start := s.blocks()
+	start := bare.Now()
 	end := start + ns
 	switch what {
 	case phaseSpin:
 		s.busyFor(ns, spinUnits)
 	case phaseSleep:
-		s.sleepUntil(end)
-		s.woke(start, bare.Now())
+		s.sleepFor(ns)
 		s.WorkUnits++
 	case phaseYield:
 		for now := start; now < end && !s.Stopped(); now = bare.Now() {
@@ -73,7 +72,7 @@ func (s *Slab) phase(what int, ns int64) {
 		s.VectorBits = vectorBits(s.Params[0])
 		for now := start; now < end && !s.Stopped(); now = bare.Now() {
 			s.aluPass()
-			s.checkpoint(now)
+			s.look(now)
 		}
 	}
 	s.checkpoint(bare.Now())
