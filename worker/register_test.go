@@ -133,10 +133,14 @@ func TestRegisteredTypes(t *testing.T) {
 	if names := worker.Names(); !slices.Contains(names, "ticket_lock") || !slices.Contains(names, "everything") || names[0] != worker.Types[0].Name {
 		t.Errorf("names %q", names)
 	}
-	for _, mode := range []string{spawn.Fork, spawn.Thread} {
+	for _, mode := range []string{spawn.Fork, spawn.Thread, spawn.Container} {
 		t.Run(mode, func(t *testing.T) {
-			h, err := spawn.Spawn(spawn.Workload{CloneMode: mode, Groups: []spec.Group{
-				{Workers: 6, Work: spec.Work{Type: "ticket_lock"}}, {Workers: 2, Work: spec.Work{Type: "everything"}}}})
+			w := spawn.Workload{CloneMode: mode, Groups: []spec.Group{
+				{Workers: 6, Work: spec.Work{Type: "ticket_lock"}}, {Workers: 2, Work: spec.Work{Type: "everything"}}}}
+			if mode == spawn.Container { // which everything refuses
+				w.CloneMode, w.Groups[0].Pcomm = spawn.Fork, "box"
+			}
+			h, err := spawn.Spawn(w)
 			if err != nil {
 				t.Fatal(err)
 			}

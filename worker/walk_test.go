@@ -23,6 +23,7 @@ func entryPoints() []string {
 		"github.com/guestinit/guestinit/worker.ContainerMain",
 		"github.com/guestinit/guestinit/internal/bare.stopHandler",
 		"github.com/guestinit/guestinit/internal/bare.faultHandler",
+		"github.com/guestinit/guestinit/internal/bare.threadFaultHandler",
 		"github.com/guestinit/guestinit/internal/bare.sigreturn",
 		"github.com/guestinit/guestinit/internal/bare.noopHandler",
 	}
