@@ -74,13 +74,16 @@ func phases(s *worker.Slab) []report.PhaseSlice {
 	var slices []report.PhaseSlice
 	for i := range min(s.PhaseCount, s.PhaseRoom) {
 		p := s.PhaseAt(i)
-		wall, cpu := nonNegative(p.EndNs-p.StartNs), nonNegative(p.CPUNs)
+		wall, cpu, pages := nonNegative(p.EndNs-p.StartNs), nonNegative(p.CPUNs), &p.NUMAPages
+		if p.PeerPages != 0 {
+			pages = &worker.SlabAt(s.Peers).PhaseAt(i).NUMAPages
+		}
 		slices = append(slices, report.PhaseSlice{
 			Epoch: p.Epoch, WallNs: wall, CPUNs: cpu, OffCPUNs: nonNegative(int64(wall - cpu)),
 			WorkUnits: p.WorkUnits, Iterations: p.Iterations, Migrations: p.Migrations,
 			CPUsUsed: cpuList(&p.CPUsUsed).String(), MaxGapNs: nonNegative(p.MaxGapNs), MaxGapCPU: int(p.MaxGapCPU),
 			Schedstat: report.Schedstat{CPUNs: p.RunCPUNs, RunDelayNs: p.RunDelayNs, RunCount: p.RunCount},
-			NUMAPages: numaPages(&p.NUMAPages), NUMAMigrated: p.Migrated,
+			NUMAPages: numaPages(pages), NUMAMigrated: p.Migrated,
 			WakeLatency: phaseLatency(p.Wake), TimerLatency: phaseLatency(p.Timer),
 		})
 	}
@@ -109,6 +112,9 @@ func (h *Handle) addLoop(r *report.Worker, m *member) {
 		r.CPUNs = nonNegative(s.CPUNs)
 		r.Schedstat = report.Schedstat{CPUNs: s.RunCPUNs, RunDelayNs: s.RunDelayNs, RunCount: s.RunCount}
 		r.NUMAPages = numaPages(&s.NUMAPages)
+		if s.PeerPages != 0 {
+			r.NUMAPages = numaPages(&worker.SlabAt(s.Peers).NUMAPages)
+		}
 		if s.HasMigrated != 0 {
 			r.NUMAMigrated = s.Migrated
 		}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 // run, on a machine with two CPUs.
 var fewSets = []string{"rt_starvation", "preempt_storm", "priority_inversion"}
 
-// mayNotWait are the types whose roles wait only if others keep them waiting.
+// mayNotWait are the types whose roles wait only if others keep them waiting; some
+// worker does sooner or later.
 var mayNotWait = []string{"mutex_contention", "priority_inversion", "producer_consumer_imbalance", "epoll_storm"}
 
 // variants are the parameters that change what a type does, beside none.
@@ -99,6 +101,9 @@ func runType(t *testing.T, mode, name string, params ...any) {
 	}
 	h := startMode(t, mode, g)
 	waitPasses(t, h)
+	if slices.Contains(mayNotWait, name) {
+		await(t, "a wait", func() bool { return waits(h) })
+	}
 	reports := collect(t, h)
 	checkStop(t, mode, g, h.Timing().Collect)
 	if len(reports) != g.Workers {
@@ -166,6 +171,71 @@ func waitPasses(t *testing.T, h *Handle) {
 	t.Errorf("after 10s the workers' passes are %v", h.SnapshotIterations())
 }
 
+// checkPages checks the pages of the worker: those of its process, or of its own
+// region alone.
+func checkPages(t *testing.T, work *worker.Instance, r *report.Worker) {
+	t.Helper()
+	pages := uint64(0)
+	for _, n := range r.NUMAPages {
+		pages += n
+	}
+	if region := work.Values[0] << 10 / pageSize; work.Type.Name == "numa_working_set_sweep" && pages != region {
+		t.Errorf("worker %d: %d pages of its region, want %d", r.Index, pages, region)
+	}
+	if pages == 0 && r.SoftErrors["numa_pages"] == "" {
+		t.Errorf("worker %d: no pages on any node", r.Index)
+	}
+}
+
+// TestCrowdsStop stops many workers at once: none does anything at the
+// end that takes longer the more there are of them.
+func TestCrowdsStop(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			g := group(300, "futex_ping_pong")
+			h := startMode(t, mode, g)
+			waitPasses(t, h)
+			for _, r := range collect(t, h) {
+				if !r.Completed || len(r.NUMAPages) == 0 {
+					t.Errorf("worker %d: completed %v, pages %v", r.Index, r.Completed, r.NUMAPages)
+				}
+			}
+			checkStop(t, mode, g, h.Timing().Collect)
+		})
+	}
+}
+
+// waits tells whether any worker has recorded a wake latency.
+func waits(h *Handle) bool {
+	return slices.ContainsFunc(h.members, func(m member) bool {
+		return atomic.LoadUint64(&worker.LatencyAt(m.slab.Wake).Count) > 0
+	})
+}
+
+// TestHerdRests has the waker of thundering_herd come to the end of its batches: it
+// rests then, and stops as soon as any other.
+func TestHerdRests(t *testing.T) {
+	const batches = 5
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			g := group(2, "thundering_herd", "waiters", uint64(1), "batches", uint64(batches), "inter_batch", "1ms")
+			took := stopBound + 1
+			for try := 0; took > stopBound && try < stopTries; try++ {
+				h := startMode(t, mode, g)
+				await(t, "the last batch", func() bool { return h.SnapshotIterations()[0] == batches })
+				time.Sleep(50 * time.Millisecond)
+				if r := collect(t, h)[0]; !r.Completed || r.Iterations != batches || r.WakeLatency.Count != batches {
+					t.Errorf("completed %v, %d passes, %d sleeps, want %d", r.Completed, r.Iterations, r.WakeLatency.Count, batches)
+				}
+				took = h.Timing().Collect
+			}
+			if took > stopBound {
+				t.Errorf("stopping took %v at least, %d times", took, stopTries)
+			}
+		})
+	}
+}
+
 func checkReport(t *testing.T, work *worker.Instance, r *report.Worker) {
 	t.Helper()
 	if !r.Completed || r.Partial || r.ExitInfo != nil {
@@ -178,6 +248,7 @@ func checkReport(t *testing.T, work *worker.Instance, r *report.Worker) {
 	if r.Schedstat.CPUNs == 0 {
 		t.Errorf("worker %d: schedstat %+v", r.Index, r.Schedstat)
 	}
+	checkPages(t, work, r)
 	if len(r.SoftErrors) > 0 && os.Getuid() == 0 {
 		t.Errorf("worker %d: soft errors %v", r.Index, r.SoftErrors)
 	}

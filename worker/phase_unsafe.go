@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/guestinit/guestinit/internal/bare"
 )
 
@@ -29,6 +31,8 @@ type Phase struct {
 	RunDelayNs  uint64
 	RunCount    uint64
 	Migrated    uint64
+	PeerPages   uint32  // 1: the pages are those of the group's first worker
+	PagesRead   uint32  // of the first worker: 1 once another began to read its process's pages here
 	Wake, Timer uintptr // *bare.Latency, 0 where the type promises none
 	CPUsUsed    CPUMask
 	NUMAPages   [bare.MaxNodes]uint64
@@ -136,6 +140,21 @@ func (s *Slab) endPhase(now int64) {
 	p.WorkUnits, p.Iterations, p.Migrations = p.WorkUnits+s.WorkUnits, p.Iterations+s.Iterations, p.Migrations+s.Migrations
 	p.CPUNs, p.Migrated = p.CPUNs+s.Seen.CPUNs, p.Migrated+s.Seen.Migrated
 	p.RunCPUNs, p.RunDelayNs, p.RunCount = p.RunCPUNs+s.Seen.RunCPUNs, p.RunDelayNs+s.Seen.RunDelayNs, p.RunCount+s.Seen.RunCount
-	bare.ReadNumaPages(&p.NUMAPages)
+	first := SlabAt(s.Peers).PhaseAt(s.PhaseCount)
+	s.readPages(&p.NUMAPages, &p.PeerPages, &first.NUMAPages, &first.PagesRead)
 	p.EndNs = now
+}
+
+// readPages reads the pages of the worker's process. Those of threads are all the
+// same, and take the kernel the longer the more threads there are: the first of a
+// group to come here reads them for all, into the slab of the group's first.
+func (s *Slab) readPages(own *[bare.MaxNodes]uint64, peer *uint32, shared *[bare.MaxNodes]uint64, read *uint32) unix.Errno {
+	if s.Mode == ModeProcess {
+		return bare.ReadNumaPages(own)
+	}
+	*peer = 1
+	if !atomic.CompareAndSwapUint32(read, 0, 1) {
+		return 0
+	}
+	return bare.ReadNumaPages(shared)
 }

@@ -164,6 +164,8 @@ type Slab struct {
 	RunCount    uint64
 	Migrated    uint64 // numa_pages_migrated over the loop
 	HasMigrated uint32
+	PeerPages   uint32 // as of Phase
+	PagesRead   uint32
 	_           uint32
 	Seen        Counters // when the last slice was closed, or at the end
 	Migrations  uint64

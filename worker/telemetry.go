@@ -166,7 +166,8 @@ func (s *Slab) end() {
 	s.CPUNs, s.Migrated = s.Seen.CPUNs-s.CPUNs, s.Seen.Migrated-s.Migrated
 	s.RunCPUNs, s.RunDelayNs, s.RunCount = s.Seen.RunCPUNs-s.RunCPUNs, s.Seen.RunDelayNs-s.RunDelayNs, s.Seen.RunCount-s.RunCount
 	if s.ownPages == 0 {
-		s.SoftErrno[StepNUMAPages] = uint32(bare.ReadNumaPages(&s.NUMAPages))
+		first := SlabAt(s.Peers)
+		s.SoftErrno[StepNUMAPages] = uint32(s.readPages(&s.NUMAPages, &s.PeerPages, &first.NUMAPages, &first.PagesRead))
 	}
 	atomic.StoreUint32(&s.State, StateCommitted)
 }

@@ -6,21 +6,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mapGuard is the bytes below the memory of MapPrivate that nobody can use: memory
+// of two threads would else be one mapping where it adjoins.
+const mapGuard = 4096
+
 // MapPrivate maps zeroed private memory that no neighbour can merge with, so
 // that numa_maps has it as one line of its own. size is in bytes.
 func MapPrivate(size uintptr) (uintptr, unix.Errno) {
-	r := Syscall6(unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_WRITE,
+	r := Syscall6(unix.SYS_MMAP, 0, size+mapGuard, unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE, ^uintptr(0), 0)
 	if e := Errno(r); e != 0 {
 		return 0, e
 	}
-	Advise(r, size, unix.MADV_DONTDUMP)
-	return r, 0
+	addr := r + mapGuard
+	if e := Errno(Syscall3(unix.SYS_MPROTECT, addr, size, unix.PROT_READ|unix.PROT_WRITE)); e != 0 {
+		Unmap(addr, size)
+		return 0, e
+	}
+	Advise(addr, size, unix.MADV_DONTDUMP)
+	return addr, 0
 }
 
-// Unmap wraps munmap(2).
+// Unmap ends what MapPrivate began: munmap(2).
 func Unmap(addr, size uintptr) unix.Errno {
-	return Errno(Syscall3(unix.SYS_MUNMAP, addr, size, 0))
+	return Errno(Syscall3(unix.SYS_MUNMAP, addr-mapGuard, size+mapGuard, 0))
 }
 
 // Advise wraps madvise(2).
