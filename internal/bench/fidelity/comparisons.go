@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/guestinit/guestinit/spec"
@@ -11,9 +12,11 @@ const (
 	// maxLatencyNs is where the longest histogram ends that cyclictest makes.
 	maxLatencyNs = 1_000_000
 
-	// noisy is how many times as many rounds timers get: with 27 the median of the
-	// ratios still moved by a tenth from run to run, with 60 it does not.
+	// noisy is how many times as many rounds timers get, and turns in how many turns
+	// each side measures in such a round: how late the machine wakes anybody changes
+	// by half within seconds, so the shorter the turns, the more alike are both sides.
 	noisy = 6
+	turns = 5
 
 	crowd = 4 // pairs of hackbench and of pipe_io beside it
 )
@@ -31,10 +34,10 @@ func (b *bench) comparisons() []comparison {
 	all := []comparison{
 		{"timer-other", percentiles,
 			func() ([]float64, error) { return b.timers(nil) },
-			func() ([]float64, error) { return b.cyclictest("--policy=other") }, noisy},
+			func() ([]float64, error) { return b.cyclictest("--policy=other") }, noisy, turns, percentilesOf},
 		{"timer-fifo", percentiles,
 			func() ([]float64, error) { return b.timers(&spec.Sched{Policy: "fifo", Priority: 80}) },
-			func() ([]float64, error) { return b.cyclictest("--policy=fifo", "--priority=80") }, noisy},
+			func() ([]float64, error) { return b.cyclictest("--policy=fifo", "--priority=80") }, noisy, turns, percentilesOf},
 	}
 	noSpin := map[string]any{"burst_iters": uint64(0)}
 	chain := map[string]any{"depth": uint64(2), "work_per_hop": "0s"}
@@ -47,20 +50,39 @@ func (b *bench) comparisons() []comparison {
 		all = append(all,
 			comparison{"pipe-" + placed.suffix, trips(placed.goal),
 				func() ([]float64, error) { return b.passes(b.group(placed.pinned, 2, "pipe_io", noSpin)) },
-				func() ([]float64, error) { return b.perfPipe(placed.pinned) }, 1},
+				func() ([]float64, error) { return b.perfPipe(placed.pinned) }, 1, 1, nil},
 			comparison{"chain-" + placed.suffix, trips(placed.goal),
 				func() ([]float64, error) { return b.passes(b.group(placed.pinned, 2, "wake_chain", chain)) },
-				func() ([]float64, error) { return b.perfPipe(placed.pinned) }, 1},
+				func() ([]float64, error) { return b.perfPipe(placed.pinned) }, 1, 1, nil},
 			comparison{"futex-" + placed.suffix, trips(placed.goal),
 				func() ([]float64, error) {
 					return b.passes(b.group(placed.pinned, 2, "futex_ping_pong", pingPong))
 				},
-				func() ([]float64, error) { return b.futexTwin(placed.pinned) }, 1})
+				func() ([]float64, error) { return b.futexTwin(placed.pinned) }, 1, 1, nil})
 	}
 	return append(all,
-		comparison{"faults", []figure{{"faults/s", goal{}}}, b.faults, b.stressFault, 1},
+		comparison{"faults", []figure{{"faults/s", goal{}}}, b.faults, b.stressFault, 1, 1, nil},
 		comparison{"hackbench", []figure{{"messages/s", goal{}}}, b.messages,
-			func() ([]float64, error) { return b.hackbench(crowd) }, 1})
+			func() ([]float64, error) { return b.hackbench(crowd) }, 1, 1, nil})
+}
+
+// percentilesOf are the median and the 99th percentile of latencies in ns, in µs.
+func percentilesOf(ns []float64) ([]float64, error) {
+	slices.Sort(ns)
+	values := []float64{nearestRank(ns, 0.50) / 1000, nearestRank(ns, 0.99) / 1000}
+	if len(ns) == 0 || values[1] >= maxLatencyNs/1000 {
+		return nil, errBusy
+	}
+	return values, nil
+}
+
+// nearestRank is a percentile of values that ascend.
+func nearestRank(sorted []float64, p float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	rank := int(p*float64(len(sorted)) + 0.999999)
+	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
 // messages are the bytes per second that pairs of pipe_io send, both ways.

@@ -8,13 +8,15 @@ import (
 )
 
 // comparison is one work type beside one tool. The sides return a value for each
-// figure.
+// figure or, where there is a sum, what it makes those of.
 type comparison struct {
 	name    string
 	figures []figure
 	ours    func() ([]float64, error)
 	theirs  func() ([]float64, error)
 	more    int // times as many rounds as others, for noisy figures; 0 is 1
+	turns   int // of each side in a round; 0 is 1
+	sum     func(all []float64) ([]float64, error)
 }
 
 // figure is one value that both sides measure.
@@ -57,8 +59,8 @@ var (
 // result is the rounds of one figure.
 type result struct{ ours, theirs, ratios []float64 }
 
-// measure has both sides take turns, and who goes first changes from round to
-// round. A round that says nothing is made again, as many times as there are
+// measure has both sides take turns, and who goes first changes from turn to turn
+// and from round to round. A round that says nothing is made again, as many times as there are
 // rounds.
 func (b *bench) measure(c *comparison) ([]result, error) {
 	if b.noise {
@@ -87,16 +89,18 @@ func (b *bench) measure(c *comparison) ([]result, error) {
 }
 
 func (c *comparison) round(toolFirst bool) (ours, theirs []float64, err error) {
-	if toolFirst {
-		if theirs, err = c.theirs(); err != nil {
+	for range max(c.turns, 1) {
+		us, them, err := c.turn(toolFirst)
+		if err != nil {
 			return nil, nil, err
 		}
+		ours, theirs, toolFirst = append(ours, us...), append(theirs, them...), !toolFirst
 	}
-	if ours, err = c.ours(); err != nil {
-		return nil, nil, err
-	}
-	if !toolFirst {
-		if theirs, err = c.theirs(); err != nil {
+	if c.sum != nil {
+		if ours, err = c.sum(ours); err == nil {
+			theirs, err = c.sum(theirs)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 	}
@@ -104,6 +108,19 @@ func (c *comparison) round(toolFirst bool) (ours, theirs []float64, err error) {
 		return nil, nil, fmt.Errorf("%d and %d values of %d figures", len(ours), len(theirs), len(c.figures))
 	}
 	return ours, theirs, nil
+}
+
+func (c *comparison) turn(toolFirst bool) (ours, theirs []float64, err error) {
+	if toolFirst {
+		if theirs, err = c.theirs(); err == nil {
+			ours, err = c.ours()
+		}
+		return ours, theirs, err
+	}
+	if ours, err = c.ours(); err == nil {
+		theirs, err = c.theirs()
+	}
+	return ours, theirs, err
 }
 
 // summary says in one line whether a comparison is within its targets, and by what

@@ -37,12 +37,11 @@ func (b *bench) tool(pinned bool, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// cyclictest runs one measuring thread and returns the median and the 99th
-// percentile of its latencies, in µs.
+// cyclictest runs one measuring thread for a turn and returns its latencies in ns.
 func (b *bench) cyclictest(policy ...string) ([]float64, error) {
 	path := filepath.Join(b.dir, "cyclictest.json")
 	args := append([]string{"cyclictest", "--quiet", "--nsecs", "--default-system", "--threads=1", "--affinity=" + strconv.Itoa(b.cpu),
-		"--interval=" + strconv.Itoa(int(timerInterval/time.Microsecond)), "--duration=" + strconv.Itoa(int(b.span/time.Second)),
+		"--interval=" + strconv.Itoa(int(timerInterval/time.Microsecond)), "--loops=" + strconv.Itoa(int(b.span/turns/timerInterval)),
 		"--histogram=" + strconv.Itoa(maxLatencyNs), "--json=" + path}, policy...)
 	if _, err := b.tool(false, args...); err != nil {
 		return nil, err
@@ -55,7 +54,7 @@ func (b *bench) cyclictest(policy ...string) ([]float64, error) {
 }
 
 // parseCyclictest reads the histogram of the only thread, in ns. Latencies beyond
-// its end are in the number of cycles alone.
+// its end are in the number of cycles alone, and taken to be at the end.
 func parseCyclictest(text []byte) ([]float64, error) {
 	var out struct {
 		Resolution int `json:"resolution_in_ns"`
@@ -71,30 +70,15 @@ func parseCyclictest(text []byte) ([]float64, error) {
 	if !ok || out.Resolution != 1 || thread.Cycles == 0 {
 		return nil, fmt.Errorf("read cyclictest's results: no cycles in ns: %.200s", text)
 	}
-	type bucket struct{ ns, count uint64 }
-	var buckets []bucket
+	var all []float64
 	for key, count := range thread.Histogram {
 		ns, err := strconv.ParseUint(key, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("read cyclictest's results: %w", err)
+		if err != nil || uint64(len(all))+count > thread.Cycles {
+			return nil, fmt.Errorf("read cyclictest's results: %d latencies of %q ns in %d cycles: %w", count, key, thread.Cycles, err)
 		}
-		buckets = append(buckets, bucket{ns, count})
+		all = append(all, slices.Repeat([]float64{float64(ns)}, int(count))...)
 	}
-	slices.SortFunc(buckets, func(a, b bucket) int { return int(a.ns) - int(b.ns) })
-	percentile := func(p float64) float64 {
-		rank, seen := uint64(p*float64(thread.Cycles)+0.999999), uint64(0)
-		for _, k := range buckets {
-			if seen += k.count; seen >= rank {
-				return float64(k.ns) / 1000
-			}
-		}
-		return 0
-	}
-	values := []float64{percentile(0.50), percentile(0.99)}
-	if values[0] == 0 || values[1] == 0 {
-		return nil, errBusy
-	}
-	return values, nil
+	return append(all, slices.Repeat([]float64{maxLatencyNs}, int(thread.Cycles)-len(all))...), nil
 }
 
 // perfPipe is the round trips per second of perf bench sched pipe.

@@ -27,11 +27,14 @@ func TestParseCyclictest(t *testing.T) {
 		{"p99 beyond the histogram", fmt.Sprintf(head, 1, `"2500": 900`, 1000), nil, errBusy},
 	} {
 		got, err := parseCyclictest([]byte(tt.text))
+		if err == nil {
+			got, err = percentilesOf(got)
+		}
 		if !slices.Equal(got, tt.want) || !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v, %v", tt.name, got, err)
 		}
 	}
-	for _, bad := range []string{"", "{}", fmt.Sprintf(head, 0, `"3": 1`, 1), fmt.Sprintf(head, 1, `"x": 1`, 1)} {
+	for _, bad := range []string{"", "{}", fmt.Sprintf(head, 0, `"3": 1`, 1), fmt.Sprintf(head, 1, `"x": 1`, 1), fmt.Sprintf(head, 1, `"3": 2`, 1)} {
 		if got, err := parseCyclictest([]byte(bad)); err == nil || errors.Is(err, errBusy) {
 			t.Errorf("%q gives %v, %v", bad, got, err)
 		}
@@ -57,7 +60,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestNearestRank(t *testing.T) {
-	values := []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	values := []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 	for p, want := range map[float64]float64{0.5: 5, 0.99: 10, 0.1: 1, 0.11: 2, 1: 10} {
 		if got := nearestRank(values, p); got != want {
 			t.Errorf("percentile %v is %v, want %v", p, got, want)
@@ -90,6 +93,14 @@ func TestRounds(t *testing.T) {
 	}
 	if want := "o" + "to" + "ot" + "to"; order != want {
 		t.Errorf("the order is %s, want %s", order, want)
+	}
+	order, c.turns = "", 3
+	c.sum = func(all []float64) ([]float64, error) { return []float64{float64(len(all)) * all[2]}, nil }
+	if results, err = b.measure(&c); err != nil || !slices.Equal(results[0].ours, []float64{9, 9, 9}) || !slices.Equal(results[0].theirs, []float64{6, 6, 6}) {
+		t.Errorf("%+v, %v, in turns", results, err)
+	}
+	if want := "ottoot" + "tootto" + "ottoot"; order != want {
+		t.Errorf("the order of turns is %s, want %s", order, want)
 	}
 	busy = 100
 	if _, err := b.measure(&c); !errors.Is(err, errBusy) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +16,9 @@ import (
 
 // run has a group work for the time of a round, and returns its reports with all
 // their samples.
-func (b *bench) run(g spec.Group) (reports []report.Worker, err error) {
+func (b *bench) run(g spec.Group) ([]report.Worker, error) { return b.runFor(b.span, g) }
+
+func (b *bench) runFor(span time.Duration, g spec.Group) (reports []report.Worker, err error) {
 	h, err := spawn.Spawn(spawn.Workload{Groups: []spec.Group{g}, Samples: worker.ReservoirCap})
 	if err != nil {
 		return nil, err
@@ -25,7 +28,7 @@ func (b *bench) run(g spec.Group) (reports []report.Worker, err error) {
 			err = closeErr
 		}
 	}()
-	if reports, err = h.Run(context.Background(), b.span); err != nil {
+	if reports, err = h.Run(context.Background(), span); err != nil {
 		return nil, err
 	}
 	for i := range reports {
@@ -67,29 +70,19 @@ func (b *bench) passes(g spec.Group) ([]float64, error) {
 
 func perSecond(n, ns uint64) float64 { return float64(n) / float64(ns) * 1e9 }
 
-// timers are the median and the 99th percentile of timer_latency, in µs.
+// timers are the latencies of timer_latency in one turn, in ns.
 func (b *bench) timers(sched *spec.Sched) ([]float64, error) {
 	g := b.group(true, 1, "timer_latency", map[string]any{"interval": timerInterval.String(), "skip_missed": true})
 	g.Sched = sched
-	reports, err := b.run(g)
+	reports, err := b.runFor(b.span/turns, g)
 	if err != nil {
 		return nil, err
 	}
-	samples := slices.Sorted(slices.Values(reports[0].TimerLatency.Samples))
-	values := []float64{nearestRank(samples, 0.50), nearestRank(samples, 0.99)}
-	if values[1] >= maxLatencyNs {
-		return nil, errBusy
+	var ns []float64
+	for _, v := range reports[0].TimerLatency.Samples {
+		ns = append(ns, float64(v))
 	}
-	return []float64{values[0] / 1000, values[1] / 1000}, nil
-}
-
-// nearestRank is a percentile of values that ascend.
-func nearestRank(sorted []uint64, p float64) float64 {
-	if len(sorted) == 0 {
-		return 0
-	}
-	rank := int(p*float64(len(sorted)) + 0.999999)
-	return float64(sorted[min(max(rank, 1), len(sorted))-1])
+	return ns, nil
 }
 
 // faults are the page faults per second of page_fault_churn, as the kernel counts
