@@ -150,7 +150,7 @@ func bootInit(t *testing.T, kernelDir, init, words string, g guestTests) string 
 	}
 	var console strings.Builder
 	config := qemu.Config{Kernel: vmlinux, Initrd: image.Name(), Accel: accel, MemoryMiB: 1024,
-		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable -- " + words}
+		Append: qemu.BaseAppend + " -- " + words}
 	vm, err := qemu.Start(ctx, config, qemu.Options{Console: []io.Writer{&console}})
 	if err != nil {
 		t.Fatal(err)

@@ -187,7 +187,7 @@ func vsockVM(t *testing.T, k *kernel.Kernel, memory int, prepare func(*vhostuser
 	}
 	vm, err := qemu.Start(ctx, qemu.Config{
 		Kernel: vmlinux, Initrd: buildImage(t, k, vmCase{vsock: true}), MemoryMiB: memory, CPUs: 2, Accel: accel, Vsock: ctl,
-		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable guestinit.link=vsock guestinit.spec=link",
+		Append: qemu.BaseAppend + " guestinit.link=vsock guestinit.spec=link",
 	}, qemu.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -131,7 +131,7 @@ func bootVM(t *testing.T, k *kernel.Kernel, c vmCase) vmResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable"}, c.args...)
+	args := append([]string{qemu.BaseAppend}, c.args...)
 	config := qemu.Config{
 		Kernel: vmlinux, Initrd: buildImage(t, k, c), Append: strings.Join(args, " "), MemoryMiB: c.memory, CPUs: 2, Accel: accel,
 	}

@@ -9,11 +9,6 @@ import (
 	"github.com/guestinit/guestinit/qemu"
 )
 
-// baseAppend is the kernel command line of every guest: the console, a reboot
-// at once after a panic (which ends QEMU), no self-tests of the crypto code
-// (0.3 s of boot), and the TSC kept as clock source.
-const baseAppend = "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable"
-
 // kernelLine is what the kernel command line is made of.
 type kernelLine struct {
 	link     string        // the value of cmdline.KeyLink
@@ -45,7 +40,7 @@ func (k kernelLine) build() (line string, inline bool, err error) {
 }
 
 func (k kernelLine) with(spec string) string {
-	words := []string{baseAppend, cmdline.KeyLink + "=" + k.link}
+	words := []string{qemu.BaseAppend, cmdline.KeyLink + "=" + k.link}
 	if k.deadline > 0 {
 		words = append(words, cmdline.KeyDeadline+"="+k.deadline.String())
 	}

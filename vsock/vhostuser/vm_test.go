@@ -84,7 +84,7 @@ func (v *vm) boot(k *kernel.Kernel, control string, o initramfs.Options) {
 	}
 	v.qemu, err = qemu.Start(v.t.Context(), qemu.Config{
 		Link: link, Binary: binary, Kernel: vmlinux, Initrd: v.image(k, o), Accel: accel, CPUs: 2, MemoryMiB: 512,
-		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable",
+		Append: qemu.BaseAppend,
 		Extra:  append([]string{"-machine", "memory-backend=mem0"}, Args(512, "path="+control)...),
 	}, qemu.Options{})
 	if err != nil {

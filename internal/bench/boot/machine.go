@@ -21,8 +21,8 @@ const bootTimeout = 2 * time.Minute
 // appendQuiet is the launcher's kernel command line; appendVerbose shows when
 // the kernel hands over to /init.
 const (
-	appendQuiet   = "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable guestinit.link=none"
-	appendVerbose = "console=ttyS0 loglevel=7 panic=-1 cryptomgr.notests=1 tsc=reliable guestinit.link=none"
+	appendQuiet   = qemu.BaseAppend + " guestinit.link=none"
+	appendVerbose = appendQuiet + " loglevel=7"
 )
 
 // machine is what the boots of one kernel have in common.

@@ -63,7 +63,7 @@ func benchGuest(name string) error {
 	}
 	defer image.Close()
 	config := qemu.Config{CPUs: guestCPUs, MemoryMiB: 1024,
-		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable"}
+		Append: qemu.BaseAppend}
 	if config.Kernel, err = k.Vmlinux(); err != nil {
 		return err
 	}

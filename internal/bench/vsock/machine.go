@@ -150,7 +150,7 @@ func (m *machine) boot(ctx context.Context, k *kernel.Kernel, way, daemon string
 
 func config(ctx context.Context, k *kernel.Kernel, ctl string) (c qemu.Config, err error) {
 	c = qemu.Config{
-		Append: "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable",
+		Append: qemu.BaseAppend,
 		Link:   "link", Vsock: ctl,
 	}
 	if c.Kernel, err = k.Vmlinux(); err != nil {
