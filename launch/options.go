@@ -31,7 +31,7 @@ type Options struct {
 
 	Timeout     time.Duration // of the whole run; default: boot, spec deadline and 30s together
 	BootTimeout time.Duration // from QEMU's start to the guest's hello, per attempt; default 60s, 20s under KVM
-	Silence     time.Duration // longest time without a frame of the guest after its hello; default 60s
+	Silence     time.Duration // longest time without a frame of the guest after its hello; default 60s and 20ms a worker
 
 	ConsoleFile string    // gets the guest's console
 	Console     io.Writer // gets it too; may block or fail without harm
@@ -54,6 +54,9 @@ const (
 	powerOffGrace = 10 * time.Second
 	// collectMargin is what the default timeout allows beside boot and spec.
 	collectMargin = 30 * time.Second
+
+	// workerSilence is what each worker adds to the longest time without a frame.
+	workerSilence = 20 * time.Millisecond
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -90,7 +93,11 @@ func (o Options) withDefaults() (Options, error) {
 		o.CPUs = defaultCPUs(o.Spec)
 	}
 	if o.Silence == 0 {
+		// While thousands are born and start, PID 1's own tasks hardly get a turn.
 		o.Silence = time.Minute
+		if o.Spec != nil {
+			o.Silence += time.Duration(o.Spec.Workers()) * workerSilence
+		}
 	}
 	if o.Init == "" {
 		exe, err := os.Executable()
