@@ -5,13 +5,14 @@ import (
 	"testing"
 )
 
-// crowdSpec is ten thousand workers that sleep most of the time.
+// crowdSpec is ten thousand workers that work once and then sleep: an emulated CPU has
+// no time for more than their start.
 const crowdSpec = `version: 1
 name: ten-thousand
 duration: 20s
 deadline: 4m
 groups:
-  - {name: sleepers, workers: 10000, work: {type: bursty, burst_duration: 10us, sleep_duration: 5s}}
+  - {name: sleepers, workers: 10000, work: {type: bursty, burst_duration: 10us, sleep_duration: 1h}}
 `
 
 // TestLongTenThousandWorkers runs ten thousand forked workers in a guest with two
