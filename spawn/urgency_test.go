@@ -3,7 +3,6 @@ package spawn
 import (
 	"context"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,10 +10,13 @@ import (
 	"github.com/guestinit/guestinit/spec"
 )
 
+// urgentTime is how long the spinners of urgentGroup go on.
+const urgentTime = 6 * time.Second
+
 // urgentGroup is spinners of priority 99 for every CPU, which end by themselves
 // should nobody come to stop them.
 func urgentGroup() spec.Group {
-	g := group(2*runtime.NumCPU(), faultType, "kind", "exit", "after", "4s")
+	g := group(2*runtime.NumCPU(), faultType, "kind", "exit", "after", urgentTime.String())
 	g.Sched = &spec.Sched{Policy: "fifo", Priority: 99}
 	return g
 }
@@ -37,40 +39,31 @@ func born(t *testing.T, g spec.Group) *Handle {
 	return h
 }
 
-// TestUrgentWorkersHoldNobodyUp collects a handle beside another whose workers
-// have priority 99 on every CPU, in both orders of their starts (S27).
+// TestUrgentWorkersHoldNobodyUp runs a handle to its end beside another whose
+// workers have priority 99 on every CPU (S27).
 func TestUrgentWorkersHoldNobodyUp(t *testing.T) {
-	for _, first := range []string{"urgent", "normal"} {
-		t.Run(first+" first", func(t *testing.T) {
-			outranking(t)
-			urgent, normal := born(t, urgentGroup()), born(t, group(2, "spin_wait"))
-			handles := []*Handle{urgent, normal}
-			if first == "normal" {
-				slices.Reverse(handles)
-			}
-			for _, h := range handles {
-				h.Start()
-			}
-			reports, err := normal.StopAndCollect()
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkOrder(t, reports, 2)
-			if !slices.Contains(urgent.Alive(), true) {
-				t.Error("the handle was collected only when the urgent workers of the other had ended by themselves")
-			}
-			if reports, err = urgent.StopAndCollect(); err != nil {
-				t.Fatal(err)
-			}
-			checkOrder(t, reports, 2*runtime.NumCPU())
-			for _, h := range handles {
-				if !strings.HasPrefix(h.Spawner(), "deadline:") {
-					t.Errorf("the spawner was %s beside workers of priority 99", h.Spawner())
-				}
-			}
-		})
-	}
 	outranking(t)
+	urgent, normal := born(t, urgentGroup()), born(t, group(2, "spin_wait"))
+	ran := make(chan error, 1)
+	go func() {
+		_, err := normal.Run(t.Context(), 2*time.Second)
+		ran <- err
+	}()
+	waitRunning(t, normal)
+	urgent.Start()
+	if err := <-ran; err != nil {
+		t.Fatal(err)
+	}
+	checkOrder(t, collect(t, normal), 2)
+	checkOrder(t, collect(t, urgent), 2*runtime.NumCPU())
+	if normal.endedNs.Load() >= urgent.openedNs.Load()+int64(urgentTime) {
+		t.Error("the handle was collected only when the urgent workers of the other had ended by themselves")
+	}
+	for _, h := range []*Handle{normal, urgent} {
+		if !strings.HasPrefix(h.Spawner(), "deadline:") {
+			t.Errorf("the spawner was %s beside workers of priority 99", h.Spawner())
+		}
+	}
 	h := born(t, group(1, "spin_wait"))
 	if _, err := h.Run(t.Context(), time.Millisecond); err != nil {
 		t.Fatal(err)
