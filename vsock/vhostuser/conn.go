@@ -42,10 +42,9 @@ type Conn struct {
 	next     *Conn
 	closed   bool // by our user
 	released bool
-	closedAt time.Time // when it began to wait for the guest's answer to its end
-	isOpen   bool
+	closedAt time.Time       // when it began to wait for the guest's answer to its end
+	answered func(err error) // told, once, what came of our request; nil for none
 
-	opened              chan struct{} // closed when Dial knows
 	rmu, wmu            sync.Mutex    // one reader, one writer at a time
 	readWake, writeWake chan struct{} // capacity 1
 	rdead, wdead        deadline
@@ -63,9 +62,10 @@ func wake(c chan struct{}) {
 
 // apply does what an event asks for. The caller holds m.mu.
 func (c *Conn) apply(ev event) {
-	if ev&(eventOpen|eventEnd) != 0 && !c.isOpen {
-		c.isOpen = true
-		close(c.opened)
+	if ev&(eventOpen|eventEnd) != 0 && c.answered != nil {
+		tell := c.answered
+		c.answered = nil
+		tell(c.dialError())
 	}
 	if ev&(eventData|eventEnd) != 0 {
 		wake(c.readWake)
@@ -143,14 +143,6 @@ func (c *Conn) deliver(bufs [][]byte, n int) (wait bool) {
 	}
 	c.in.fill(bufs, n)
 	return true
-}
-
-// setSink has the guest's bytes go to a sink, past the reader, which must copy
-// to the same end.
-func (c *Conn) setSink(s sink) {
-	c.m.mu.Lock()
-	defer c.m.mu.Unlock()
-	c.sink = s
 }
 
 // Write sends p. It returns when the guest's driver has all of it, which is not
@@ -311,40 +303,30 @@ func (c *Conn) error(op string, err error) error {
 
 // dial opens a connection to a port of the guest.
 func (m *mux) dial(ctx context.Context, port uint32) (*Conn, error) {
-	c, err := m.startDial(port)
+	answer := make(chan error, 1)
+	c, err := m.startDial(port, func(_ *Conn, err error) { answer <- err })
 	if err != nil {
 		return nil, err
 	}
-	if err := m.awaitDial(ctx, c); err != nil {
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		m.giveUp(c)
+		if err = <-answer; err != nil {
+			err = c.error("dial", context.Cause(ctx))
+		}
+	}
+	if err != nil {
+		_ = c.Reset()
 		return nil, err
 	}
 	return c, nil
 }
 
-// awaitDial waits for the guest's answer to startDial. With an error the
-// connection is closed.
-func (m *mux) awaitDial(ctx context.Context, c *Conn) (err error) {
-	select {
-	case <-c.opened:
-	case <-ctx.Done():
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch {
-	case c.s.state == stateAsking:
-		err = context.Cause(ctx)
-	case c.s.state == stateDone && c.s.err != nil:
-		err = c.s.err
-	default:
-		m.stats.Opened++
-		return nil
-	}
-	c.close(func() { c.s.close(shutBoth) })
-	return c.error("dial", err)
-}
-
-// startDial asks the guest for a connection.
-func (m *mux) startDial(port uint32) (*Conn, error) {
+// startDial asks the guest for a connection. Its answer goes to answered, which is
+// called once, with mu held, and perhaps before startDial returns; not if that
+// returns an error.
+func (m *mux) startDial(port uint32, answered func(c *Conn, err error)) (*Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	refused := func(err error) error {
@@ -359,8 +341,33 @@ func (m *mux) startDial(port uint32) (*Conn, error) {
 	k := key{guest: port}
 	k.host = m.freePort(func(p uint32) bool { return m.conns[key{port, p}] != nil })
 	c := m.newConn(k, stateAsking)
+	c.answered = func(err error) { answered(c, err) }
 	c.s.due = dueRequest
 	m.schedule(c)
 	m.kick()
 	return c, nil
+}
+
+// giveUp ends a connection that the guest was asked for, if it has not answered.
+func (m *mux) giveUp(c *Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.s.state == stateAsking {
+		c.s.close(shutBoth)
+		c.apply(eventEnd)
+		m.kick()
+	}
+}
+
+// dialError says what came of our request for a connection: nil where the guest
+// took it.
+func (c *Conn) dialError() error {
+	switch {
+	case c.s.state == stateOpen:
+		c.m.stats.Opened++
+		return nil
+	case c.s.err != nil:
+		return c.error("dial", c.s.err)
+	}
+	return c.error("dial", net.ErrClosed)
 }

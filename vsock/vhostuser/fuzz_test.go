@@ -221,7 +221,8 @@ func FuzzPackets(f *testing.F) {
 				select {
 				case c := <-l.backlog:
 					if n%2 == 0 { // it lives on, and a sink takes some of its bytes
-						c.setSink(func(bufs [][]byte, n int) int {
+						m.mu.Lock()
+						c.sink = func(bufs [][]byte, n int) int {
 							took := 0
 							for _, b := range front(bufs, n) {
 								took += len(b)
@@ -230,7 +231,8 @@ func FuzzPackets(f *testing.F) {
 								t.Fatalf("%d bytes of %d are there", took, n)
 							}
 							return n / 2
-						})
+						}
+						m.mu.Unlock()
 						held = append(held, c)
 						break
 					}

@@ -2,7 +2,6 @@ package vhostuser
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ const (
 	helloMax    = 32               // bytes of a CONNECT line
 	clientMax   = 1024             // clients that were not connected yet
 	acceptPause = 100 * time.Millisecond
+	lateAgain   = time.Second // until clients that were given up are looked at again
 	copyBuffer  = 64 << 10
 )
 
@@ -30,27 +30,26 @@ type host struct {
 	path     string
 	listener *net.UnixListener
 	clients  chan struct{} // one place for each that was not connected yet
-	ctx      context.Context
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-	buffers  sync.Pool // of *[copyBuffer]byte: connections that come and go are no work for the collector
+	closing  chan struct{}
+	running  sync.WaitGroup // clients and connections
+	buffers  sync.Pool      // of *[copyBuffer]byte: connections that come and go are no work for the collector
 
+	// Guarded by mu, which may be locked with m.mu held, not the other way round.
 	mu    sync.Mutex
-	socks map[*net.UnixConn]struct{} // guarded by mu: nil when closed
-	news  map[*client]struct{}       // guarded by mu: those that were not connected yet
-	watch *time.Timer                // guarded by mu: looks for clients that are late; nil while there are none
+	socks map[*net.UnixConn]struct{} // nil when closed
+	news  map[*client]struct{}       // those that were not connected yet
+	watch *time.Timer                // looks for clients that are late; nil while there are none
 }
 
 // client is a program that has not been connected yet. All share one timer: each
 // that is set wakes a thread of the runtime, which a connect would have to wait
 // for.
 type client struct {
-	u      *net.UnixConn
-	line   []byte // of what it said
-	c      *Conn  // nil until the guest is asked
-	since  time.Time
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	u     *net.UnixConn
+	line  []byte // of what it said
+	since time.Time
+	c     *Conn // guarded by host.mu: nil until the guest is asked
+	late  bool  // guarded by host.mu: it was given up
 }
 
 // errLate: a client was not connected in time.
@@ -61,20 +60,19 @@ func newHost(m *mux, path string) (*host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vsock device: listen for the host's programs: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	return &host{
-		m: m, path: path, listener: l, ctx: ctx, cancel: cancel,
+		m: m, path: path, listener: l, closing: make(chan struct{}),
 		clients: make(chan struct{}, clientMax), socks: make(map[*net.UnixConn]struct{}),
 		news: make(map[*client]struct{}),
 	}, nil
 }
 
-// close ends the listener and every connection.
+// close ends the listener and every connection. It is called once, after m.shut.
 func (h *host) close() {
 	if h == nil {
 		return
 	}
-	h.cancel()
+	close(h.closing)
 	h.listener.Close()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -90,7 +88,6 @@ func (h *host) close() {
 // await notes a client that is to be connected soon.
 func (h *host) await(cl *client) {
 	cl.since = time.Now()
-	cl.ctx, cl.cancel = context.WithCancelCause(h.ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.news[cl] = struct{}{}
@@ -99,17 +96,25 @@ func (h *host) await(cl *client) {
 	}
 }
 
-// met forgets a client that is connected, or will never be.
-func (h *host) met(cl *client) {
-	cl.cancel(nil)
+// met forgets a client that is connected, or will never be, and tells whether it
+// was given up.
+func (h *host) met(cl *client) (late bool) {
+	<-h.clients
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.news, cl)
+	return cl.late
 }
 
-// endLate ends the clients that are late, and looks again when the next one may
-// be.
+// endLate gives up the clients that are late, and looks again when the next one
+// may be.
 func (h *host) endLate() {
+	var asked []*Conn
+	defer func() {
+		for _, c := range asked {
+			h.m.giveUp(c)
+		}
+	}()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.watch = nil
@@ -118,13 +123,17 @@ func (h *host) endLate() {
 	}
 	next := clientWait
 	for cl := range h.news {
-		if left := clientWait - time.Since(cl.since); left > 0 {
-			next = min(next, left)
+		left := clientWait - time.Since(cl.since)
+		next = min(next, max(left, lateAgain))
+		if left > 0 {
 			continue
 		}
-		cl.cancel(errLate)
-		cl.u.Close()
-		delete(h.news, cl)
+		cl.late = true
+		if cl.c == nil {
+			cl.u.Close() // which is the end of its line
+		} else {
+			asked = append(asked, cl.c)
+		}
 	}
 	if len(h.news) > 0 {
 		h.watch = time.AfterFunc(next, h.endLate)
@@ -165,7 +174,7 @@ func (h *host) serve() {
 			h.m.logf("vsock device: accept on %s: %v", h.path, err)
 			select {
 			case <-time.After(acceptPause):
-			case <-h.ctx.Done():
+			case <-h.closing:
 			}
 			continue
 		}
@@ -178,59 +187,89 @@ func (h *host) serve() {
 		if !h.keep(u) {
 			return
 		}
-		// A client's line is there already, most times: then the guest is asked before
-		// another goroutine wakes a thread.
-		cl := &client{u: u, line: make([]byte, 0, helloMax)}
-		err = h.ask(cl, false)
-		h.running.Go(func() {
-			defer h.drop(u)
-			c, err := h.connect(cl, err)
-			<-h.clients
-			if err != nil {
-				h.m.logf("vsock device: client of %s: %v", h.path, err)
-				return
-			}
-			c.setSink(newSink(u))
-			h.join(c, u)
-		})
+		h.running.Add(1)
+		h.take(&client{u: u, line: make([]byte, 0, helloMax)})
 	}
 }
 
-// connect does what a client's first line asks for. err is what came of it so far.
-func (h *host) connect(cl *client, err error) (*Conn, error) {
+// take does what a client's first line asks for. It is there already, most times:
+// then the guest is asked before a goroutine wakes a thread.
+func (h *host) take(cl *client) {
 	h.await(cl)
-	defer h.met(cl)
-	if err == nil && cl.c == nil {
-		err = h.ask(cl, true)
+	whole, err := cl.readHello(false)
+	if err == nil && !whole {
+		go func() {
+			_, err := cl.readHello(true)
+			h.ask(cl, err)
+		}()
+		return
+	}
+	h.ask(cl, err)
+}
+
+// ask begins to connect a client that has said where to, unless err came of that.
+func (h *host) ask(cl *client, err error) {
+	var port uint32
+	if err == nil {
+		port, err = parseHello(string(cl.line))
+	}
+	var c *Conn
+	if err == nil {
+		c, err = h.m.startDial(port, func(c *Conn, err error) { h.answered(cl, c, err) })
 	}
 	if err != nil {
-		if late := context.Cause(cl.ctx); late != nil {
-			err = late // the end of the socket is only its echo
-		}
-		return nil, err
+		h.refused(cl, err)
+		return
 	}
-	if err := h.m.awaitDial(cl.ctx, cl.c); err != nil {
-		return nil, err
-	}
-	if _, err := fmt.Fprintf(cl.u, "OK %d\n", cl.c.key.host); err != nil {
-		_ = cl.c.Reset()
-		return nil, err
-	}
-	return cl.c, nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cl.c = c
 }
 
-// ask reads a client's line, and begins to connect it. Unless it is to wait, it
-// leaves what has not come.
-func (h *host) ask(cl *client, wait bool) error {
-	whole, err := cl.readHello(wait)
-	if err != nil || !whole {
+// answered tells a client the guest's answer, on the spot, and joins them. It is
+// called with m.mu held.
+func (h *host) answered(cl *client, c *Conn, err error) {
+	if err == nil {
+		if err = cl.greet(c); err == nil {
+			c.sink = newSink(cl.u)
+			h.met(cl)
+			h.m.later = append(h.m.later, func() { go h.joined(c, cl.u) })
+			return
+		}
+	}
+	go func() {
+		_ = c.Reset()
+		h.refused(cl, err)
+	}()
+}
+
+// refused ends a client that is not connected.
+func (h *host) refused(cl *client, err error) {
+	defer h.running.Done()
+	if h.met(cl) {
+		err = errLate // what came of it is only its echo
+	}
+	h.m.logf("vsock device: client of %s: %v", h.path, err)
+	h.drop(cl.u)
+}
+
+// greet tells a client that it is connected. Nothing was sent to it before, so
+// its socket has room.
+func (cl *client) greet(c *Conn) error {
+	raw, err := cl.u.SyscallConn()
+	if err != nil {
 		return err
 	}
-	port, err := parseHello(string(cl.line))
-	if err == nil {
-		cl.c, err = h.m.startDial(port)
+	line := fmt.Appendf(nil, "OK %d\n", c.key.host)
+	var sent int
+	var send error
+	err = raw.Control(func(fd uintptr) {
+		sent, send = unix.SendmsgN(int(fd), line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	})
+	if err == nil && send == nil && sent < len(line) {
+		send = io.ErrShortWrite
 	}
-	return err
+	return errors.Join(err, send)
 }
 
 // readHello reads "CONNECT <port>\n" and not a byte more, and tells whether it has
@@ -307,13 +346,16 @@ func (h *host) offer(c *Conn) bool {
 	c.sink = newSink(u)
 	h.m.accept(c)
 	// A new goroutine wakes a thread: the guest need not wait for that.
-	h.m.later = append(h.m.later, func() {
-		h.running.Go(func() {
-			defer h.drop(u)
-			h.join(c, u)
-		})
-	})
+	h.running.Add(1)
+	h.m.later = append(h.m.later, func() { go h.joined(c, u) })
 	return true
+}
+
+// joined is the life of a connection with a socket.
+func (h *host) joined(c *Conn, u *net.UnixConn) {
+	defer h.running.Done()
+	defer h.drop(u)
+	h.join(c, u)
 }
 
 // join copies both ways until both ends have ended, and passes the ends on:

@@ -356,7 +356,6 @@ func (m *mux) accept(c *Conn) {
 func (m *mux) newConn(k key, s state) *Conn {
 	c := &Conn{
 		m: m, key: k, s: stream{state: s, bufAlloc: m.bufAlloc},
-		opened:    make(chan struct{}),
 		readWake:  make(chan struct{}, 1),
 		writeWake: make(chan struct{}, 1),
 	}
