@@ -18,7 +18,7 @@ func option(args []string, flag string) (values []string) {
 }
 
 func TestArgs(t *testing.T) {
-	tcg := Accelerator{TCG, Single, "max,-cx16"}
+	tcg := Accelerator{TCG, Single, oldTCG}
 	base := Config{Kernel: "/k", Accel: tcg}
 	for _, tt := range []struct {
 		name   string
@@ -27,7 +27,7 @@ func TestArgs(t *testing.T) {
 		want   []string
 	}{
 		{"accelerator", func(*Config) {}, "-accel", []string{"tcg,thread=single"}},
-		{"cpu", func(*Config) {}, "-cpu", []string{"max,-cx16"}},
+		{"cpu", func(*Config) {}, "-cpu", []string{oldTCG}},
 		{"kvm", func(c *Config) { c.Accel = Accelerator{KVM, "", "host"} }, "-accel", []string{"kvm"}},
 		{"default memory", func(*Config) {}, "-m", []string{"512M"}},
 		{"memory", func(c *Config) { c.MemoryMiB = 4096 }, "-m", []string{"4096M"}},
