@@ -18,6 +18,7 @@ import (
 
 	"github.com/guestinit/guestinit/guest/cmdline"
 	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spec"
 	"github.com/guestinit/guestinit/vsock"
 )
 
@@ -80,7 +81,7 @@ type guestCase struct {
 }
 
 // runReport is a run that succeeds.
-func runReport(_ context.Context, _ []byte, env Env) error {
+func runReport(_ context.Context, _ *spec.Spec, env Env) error {
 	if err := env.Sink.Header(env.Run); err != nil {
 		return err
 	}
@@ -145,28 +146,28 @@ func TestBoot(t *testing.T) {
 			status: vsock.StatusSpec, text: []string{"spec: decode guestinit.spec"}},
 		{name: "bad spec from the host", line: "guestinit.spec=link", host: []byte(`{"version":1,"grups":[]}`),
 			status: vsock.StatusSpec, text: []string{"spec: ", "grups"}},
-		{name: "run fails", line: "", host: []byte("{}"), run: func(context.Context, []byte, Env) error { return io.ErrNoProgress },
+		{name: "run fails", line: "", host: []byte("{}"), run: func(context.Context, *spec.Spec, Env) error { return io.ErrNoProgress },
 			status: vsock.StatusSetup, text: []string{io.ErrNoProgress.Error()}},
 		{name: "run chooses a status", line: "", host: []byte("{}"),
-			run: func(context.Context, []byte, Env) error {
+			run: func(context.Context, *spec.Spec, Env) error {
 				return fmt.Errorf("run: %w", &Error{vsock.StatusSpec, io.EOF})
 			},
 			status: vsock.StatusSpec, text: []string{"run: EOF"}},
-		{name: "run panics", line: "", host: []byte("{}"), run: func(context.Context, []byte, Env) error { panic("oh no") },
+		{name: "run panics", line: "", host: []byte("{}"), run: func(context.Context, *spec.Spec, Env) error { panic("oh no") },
 			status: vsock.StatusCrash, text: []string{"panic in run: oh no", "boot_test.go"}},
-		{name: "run panics without a host", line: "guestinit.link=none", run: func(context.Context, []byte, Env) error { panic("oh no") },
+		{name: "run panics without a host", line: "guestinit.link=none", run: func(context.Context, *spec.Spec, Env) error { panic("oh no") },
 			status: vsock.StatusCrash, text: []string{"oh no"}, console: []string{"guestinit: fatal: panic in run: oh no\n"}},
-		{name: "ended from inside", line: "", host: []byte("{}"), run: func(ctx context.Context, spec []byte, env Env) error {
+		{name: "ended from inside", line: "", host: []byte("{}"), run: func(ctx context.Context, s *spec.Spec, env Env) error {
 			unix.Kill(os.Getpid(), unix.SIGTERM)
 			<-ctx.Done()
-			return runReport(ctx, spec, env)
+			return runReport(ctx, s, env)
 		}, notes: []string{"note of the run"}, status: vsock.StatusSetup, text: []string{"ended early, the report covers the time until then: terminated"}},
-		{name: "hung up from inside", line: "", host: []byte("{}"), run: func(ctx context.Context, spec []byte, env Env) error {
+		{name: "hung up from inside", line: "", host: []byte("{}"), run: func(ctx context.Context, s *spec.Spec, env Env) error {
 			unix.Kill(os.Getpid(), unix.SIGHUP)
-			return runReport(ctx, spec, env)
+			return runReport(ctx, s, env)
 		}, notes: []string{}},
 		{name: "deadline", line: "guestinit.deadline=100ms", host: []byte("{}"),
-			run:    func(ctx context.Context, _ []byte, _ Env) error { <-ctx.Done(); return ctx.Err() },
+			run:    func(ctx context.Context, _ *spec.Spec, _ Env) error { <-ctx.Done(); return ctx.Err() },
 			status: vsock.StatusTimeout, text: []string{"deadline exceeded"}},
 	}
 	for _, tt := range tests {

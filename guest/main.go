@@ -41,7 +41,7 @@ func IsInit() bool {
 // Main is the life of a guest: it boots, runs the workload, reports and powers
 // the machine off. It never returns.
 func Main(run RunFunc, o Options) {
-	started := firstline.Started
+	started := time.Duration(firstline.Started)
 	if started == 0 { // below another init
 		started = bootTime()
 	}

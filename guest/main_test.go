@@ -12,6 +12,7 @@ import (
 
 	"github.com/guestinit/guestinit/report"
 	"github.com/guestinit/guestinit/spawn"
+	"github.com/guestinit/guestinit/spec"
 	"github.com/guestinit/guestinit/worker"
 )
 
@@ -36,21 +37,21 @@ func TestMain(m *testing.M) {
 
 // runInGuest is the workload of the boot tests; the name in the spec says what
 // becomes of it.
-func runInGuest(ctx context.Context, spec []byte, env Env) error {
+func runInGuest(ctx context.Context, s *spec.Spec, env Env) error {
 	notes := append(env.Notes, machineFacts()...)
 	env.Log("log line of the run")
 	switch {
-	case strings.Contains(string(spec), "name-fails"):
+	case strings.Contains(s.Name, "name-fails"):
 		return errors.New("open /nowhere: as the test wants it")
-	case strings.Contains(string(spec), "name-panics"):
+	case strings.Contains(s.Name, "name-panics"):
 		var m map[string]int
 		m["x"] = 1
-	case strings.Contains(string(spec), "name-dies"):
+	case strings.Contains(s.Name, "name-dies"):
 		go func() { panic("in a goroutine that nobody guards") }()
 		select {}
-	case strings.Contains(string(spec), "name-ships"):
+	case strings.Contains(s.Name, "name-ships"):
 		return shipReport(ctx, env)
-	case strings.Contains(string(spec), "name-stops"):
+	case strings.Contains(s.Name, "name-stops"):
 		<-ctx.Done()
 		notes = append(notes, "told to stop")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/guestinit/guestinit/guest/cmdline"
 	"github.com/guestinit/guestinit/report"
+	"github.com/guestinit/guestinit/spec"
 	"github.com/guestinit/guestinit/vsock"
 )
 
@@ -21,12 +22,12 @@ import (
 // workers and to send what they measured.
 const overrunWait = 30 * time.Second
 
-// RunFunc runs the workload that a spec, as canonical JSON, describes, and
+// RunFunc runs the workload that a spec describes (env.Run.Spec is its JSON), and
 // sends the report into env.Sink: Header, a Worker each, Trailer. When ctx ends
 // it stops early and reports what there is; it has 30 s for that. An error that
 // is an *Error chooses the status of the bye, context.DeadlineExceeded leads to
 // vsock.StatusTimeout, any other to vsock.StatusSetup.
-type RunFunc func(ctx context.Context, specJSON []byte, env Env) error
+type RunFunc func(ctx context.Context, s *spec.Spec, env Env) error
 
 // Sink takes a report as it comes into being; *report.Encoder is one.
 type Sink interface {
@@ -77,7 +78,7 @@ func (b *boot) execute() error {
 	out := b.newOutput()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- guard("run", func() error { return b.run(ctx, b.spec, b.env(out)) })
+		ended <- guard("run", func() error { return b.run(ctx, b.parsed, b.env(out)) })
 	}()
 	err := awaitRun(ctx, ended, overrunWait)
 	if errors.Is(err, errOverrun) {

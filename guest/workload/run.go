@@ -13,12 +13,8 @@ import (
 
 // run is the workload of a guest: the spec through the pipeline, the report to
 // the host.
-func run(ctx context.Context, specJSON []byte, env guest.Env) error {
-	s, err := spec.ParseJSON(specJSON)
-	if err == nil {
-		err = scenario.Validate(s)
-	}
-	if err != nil {
+func run(ctx context.Context, s *spec.Spec, env guest.Env) error {
+	if err := scenario.Validate(s); err != nil {
 		return &guest.Error{Status: vsock.StatusSpec, Err: err}
 	}
 	sent := 0 // fewer than the spec has if its scheduler was refused

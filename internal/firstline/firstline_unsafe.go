@@ -2,13 +2,11 @@
 // does: the Go runtime initialises packages in the order of their import paths
 // as soon as what they import is, so a package that imports next to nothing
 // comes before the tables of the libraries. In a guest those take a quarter of
-// the start. It may import syscall and runtime, nothing of ours.
+// the start. It may import runtime and unsafe: syscall and time come late.
 package firstline
 
 import (
 	"runtime"
-	"syscall"
-	"time"
 	"unsafe"
 )
 
@@ -18,23 +16,30 @@ var Release string
 // PID1 tells whether this process is a machine's init, and not that of a container.
 var PID1 = isInit()
 
-// Started is CLOCK_BOOTTIME when PID 1 said its first line; 0 in any other
-// process, which says nothing.
+// Started is CLOCK_BOOTTIME in nanoseconds when PID 1 said its first line; 0 in any
+// other process, which says nothing.
 var Started = announce()
+
+// syscall3 is a system call: its result, or an error number negated.
+func syscall3(number, a uintptr, b unsafe.Pointer, c uintptr) int
+
+// syscall4 is one with another pointer.
+func syscall4(number, a uintptr, b, c unsafe.Pointer, d uintptr) int
 
 // isInit looks at the PID namespace as well: that of a machine has a number of its
 // own (PROC_PID_INIT_INO of include/linux/proc_ns.h). A machine's init may have no
 // /proc yet, a container's has one.
 func isInit() bool {
-	if syscall.Getpid() != 1 {
+	if syscall3(getpid, 0, nil, 0) != 1 {
 		return false
 	}
-	var link [32]byte
-	n, err := syscall.Readlink("/proc/self/ns/pid", link[:])
-	return err != nil || string(link[:n]) == "pid:[4026531836]"
+	const atFDCWD = ^uintptr(99) // include/uapi/linux/fcntl.h
+	path, link := []byte("/proc/self/ns/pid\x00"), [32]byte{}
+	n := syscall4(readlinkat, atFDCWD, unsafe.Pointer(&path[0]), unsafe.Pointer(&link), uintptr(len(link)))
+	return n < 0 || string(link[:n]) == "pid:[4026531836]"
 }
 
-func announce() time.Duration {
+func announce() int64 {
 	if !PID1 {
 		return 0
 	}
@@ -42,9 +47,10 @@ func announce() time.Duration {
 	if release == "" {
 		release = "devel"
 	}
-	syscall.Write(1, []byte("guestinit: start "+release+" "+runtime.Version()+" "+runtime.GOARCH+level+"\n"))
+	line := []byte("guestinit: start " + release + " " + runtime.Version() + " " + runtime.GOARCH + level + "\n")
+	syscall3(write, 1, unsafe.Pointer(&line[0]), uintptr(len(line)))
 	const clockBoottime = 7 // include/uapi/linux/time.h
-	var ts syscall.Timespec
-	syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockBoottime, uintptr(unsafe.Pointer(&ts)), 0)
-	return time.Duration(ts.Nano())
+	var ts [2]int64
+	syscall3(clockGettime, clockBoottime, unsafe.Pointer(&ts), 0)
+	return ts[0]*1e9 + ts[1]
 }

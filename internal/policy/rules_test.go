@@ -30,7 +30,7 @@ var rules = []rule{
 var unsafeDirs = []string{"internal/bare", "internal/firstline", "spawn", "worker", "vsock/vhostuser", "qemu"}
 
 // asmDirs are the packages that may have assembly.
-var asmDirs = []string{"internal/bare", "spawn", "worker", "vsock/vhostuser"}
+var asmDirs = []string{"internal/bare", "internal/firstline", "spawn", "worker", "vsock/vhostuser"}
 
 var (
 	unsafeName = regexp.MustCompile(`_unsafe(_amd64|_arm64)?(_test)?\.go$`)
