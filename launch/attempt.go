@@ -80,6 +80,7 @@ func (r *runner) boot(ctx context.Context, accel qemu.Accelerator) (*ended, erro
 		return nil, &linkError{err}
 	}
 	defer end.end()
+	begin := time.Now()
 	vm, err := qemu.Start(ctx, c, qemu.Options{Console: files.console, Initrd: r.image, Vsock: end.file})
 	if err != nil {
 		return nil, wrap(Setup, "start the guest", err)
@@ -96,6 +97,7 @@ func (r *runner) boot(ctx context.Context, accel qemu.Accelerator) (*ended, erro
 
 	cause := a.supervise(ctx)
 	killErr := a.end()
+	r.res.Guest = time.Since(begin)
 	// With QEMU gone the link ends by itself, once all that was sent is read.
 	timer := time.AfterFunc(endGrace, stopServing)
 	defer timer.Stop()

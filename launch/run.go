@@ -30,6 +30,7 @@ type Result struct {
 	Console  []byte        // the end of the guest's console
 	Exit     qemu.Exit     // how QEMU ended
 	Took     time.Duration // all of the run
+	Guest    time.Duration // of that the last boot: from the start of QEMU to its end
 }
 
 // Run does one run, and takes what it takes but never longer than the deadlines
