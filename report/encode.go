@@ -65,17 +65,23 @@ func NewEncoder(w io.Writer) (*Encoder, error) {
 // Header sends what is known of the run before its workers. It must be first,
 // and it is flushed, so that a run that ends here still says what it ran on.
 func (e *Encoder) Header(run Run) error {
-	if err := e.item(kindHeader, header{SchemaVersion, run}); err != nil {
+	if err := e.item(kindHeader, header{SchemaVersion, run}, e.pack); err != nil {
 		return err
 	}
 	return e.Flush()
 }
 
 // Worker sends the report of one worker. Its samples are read while it does and
-// not kept.
+// not kept. With samples nothing of it is compressed: what that would save of the
+// rest is little beside them, and to begin and end a compressed frame for each
+// worker takes an emulated CPU long.
 func (e *Encoder) Worker(w *Worker) error {
 	without, samples := w.bare()
-	if err := e.item(kindWorker, without); err != nil {
+	write := e.pack
+	if w.sampled() {
+		write = e.zw.stored
+	}
+	if err := e.item(kindWorker, without, write); err != nil {
 		return err
 	}
 	e.workers++
@@ -93,7 +99,7 @@ func (e *Encoder) Worker(w *Worker) error {
 // Trailer sends the end of the report. WorkerCount is filled in by the encoder.
 func (e *Encoder) Trailer(t Trailer) error {
 	t.WorkerCount = e.workers
-	return e.item(kindTrailer, t)
+	return e.item(kindTrailer, t, e.pack)
 }
 
 // Flush sends everything encoded so far to the underlying writer.
@@ -122,8 +128,14 @@ func (e *Encoder) Close() error {
 	return nil
 }
 
+// pack sends bytes that may be compressed.
+func (e *Encoder) pack(b []byte) error {
+	_, err := e.zw.Write(b)
+	return err
+}
+
 // item sends one [kind, body].
-func (e *Encoder) item(kind int, v any) error {
+func (e *Encoder) item(kind int, v any, write func([]byte) error) error {
 	if e.err != nil {
 		return e.err
 	}
@@ -136,7 +148,7 @@ func (e *Encoder) item(kind int, v any) error {
 	}
 	e.head = appendHead(append(e.head[:0], majorArray|2, byte(kind)), majorBytes, uint64(len(body)))
 	for _, b := range [][]byte{e.head, body} {
-		if _, err := e.zw.Write(b); err != nil {
+		if err := write(b); err != nil {
 			e.err = fmt.Errorf("send report %s: %w", kindName(kind), err)
 			return e.err
 		}

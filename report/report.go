@@ -225,9 +225,9 @@ type Latency struct {
 	Max   uint64  `json:"max"`
 	Mean  float64 `json:"mean"`
 
-	Sum     uint64   `json:"-" cbor:"sum"`
-	Buckets []Bucket `json:"buckets,omitempty"` // non-empty buckets, ascending; in JSON only when samples are asked for
-	Samples Samples  `json:"samples,omitempty"` // uniform sample of the population (Algorithm R), at most 100,000
+	Sum     uint64  `json:"-" cbor:"sum"`
+	Buckets Buckets `json:"buckets,omitempty"` // non-empty buckets, ascending; in JSON only when samples are asked for
+	Samples Samples `json:"samples,omitempty"` // uniform sample of the population (Algorithm R), at most 100,000
 }
 
 // Bucket counts the values v with Lo ≤ v < Lo+Width. The widths follow a

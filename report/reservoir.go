@@ -30,6 +30,16 @@ func (w *Worker) bare() (*Worker, [3]Samples) {
 	return &without, samples
 }
 
+// sampled tells whether the worker has samples.
+func (w *Worker) sampled() bool {
+	for _, l := range w.latencies() {
+		if l.lat != nil && len(l.lat.Samples) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // CopySamples gives the worker samples of its own, in place of those that share
 // memory with the one that measured them.
 func (w *Worker) CopySamples() {

@@ -20,9 +20,10 @@ const (
 
 // CBOR major types, RFC 8949 section 3.1, in place in the initial byte.
 const (
-	majorBytes = 2 << 5
-	majorArray = 4 << 5
-	majorTag   = 6 << 5
+	majorUnsigned = 0 << 5
+	majorBytes    = 2 << 5
+	majorArray    = 4 << 5
+	majorTag      = 6 << 5
 )
 
 // MarshalCBOR writes s as a typed array.
