@@ -19,11 +19,7 @@ func main() {
 	guest.Main(run, guest.Options{Version: "faultinit"})
 }
 
-func run(ctx context.Context, specJSON []byte, env guest.Env) error {
-	s, err := spec.ParseJSON(specJSON)
-	if err != nil {
-		return &guest.Error{Status: 2, Err: err}
-	}
+func run(ctx context.Context, s *spec.Spec, env guest.Env) error {
 	mode := ""
 	for word := range strings.FieldsSeq(env.Cmdline.Raw) {
 		if m, ok := strings.CutPrefix(word, "faultinit.mode="); ok {
