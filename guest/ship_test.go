@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,9 +64,9 @@ func flood(s *worker.Slab) {
 }
 
 // shipReport is the run of a guest that sends it, through the whole pipeline, and
-// that measures the bare link before.
+// that measures the bare link before and after.
 func shipReport(ctx context.Context, env Env) error {
-	seconds, err := shipRaw()
+	before, err := shipRaw()
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func shipReport(ctx context.Context, env Env) error {
 				begin = time.Now()
 			}
 			// Seldom: to look costs an emulated CPU much.
-			if sent%20 == 0 || sent == shipWorkers-1 {
+			if sent%50 == 0 || sent == shipWorkers-1 {
 				held.look()
 			}
 			sent++
@@ -102,8 +103,12 @@ func shipReport(ctx context.Context, env Env) error {
 		return err
 	}
 	took := time.Since(begin)
+	after, err := shipRaw()
+	if err != nil {
+		return err
+	}
 	return env.Sink.Trailer(report.Trailer{Run: res.Run, Notes: []string{
-		fmt.Sprintf("ship link_s=%.3f sent_s=%.3f held_kb=%d shared_kb=%d", seconds, took.Seconds(), held.most, held.shared),
+		fmt.Sprintf("ship link_s=%.3f+%.3f sent_s=%.3f held_kb=%d shared_kb=%d", before, after, took.Seconds(), held.most, held.shared),
 	}})
 }
 
@@ -218,15 +223,17 @@ func ends(t *testing.T, vm *qemu.VM) {
 // at any time.
 func TestVMShips(t *testing.T) { ships(t, newest(t)) }
 
-// TestLongVMShips does it on every kernel, and holds the rate to the link's.
+// TestLongVMShips does it on every kernel, and holds the rate to the link's: the
+// median of three shares, as a busy machine slows now the one, now the other.
 func TestLongVMShips(t *testing.T) {
 	if os.Getenv("GUESTINIT_LONG") == "" {
 		t.Skip("part of the long matrix; run with GUESTINIT_LONG=1")
 	}
 	for _, k := range testKernels(t) {
 		t.Run(k.Release, func(t *testing.T) {
-			if share := ships(t, k); share < 0.5 {
-				t.Errorf("%.2f of the link's throughput, want half of it", share)
+			shares := []float64{ships(t, k), ships(t, k), ships(t, k)}
+			if slices.Sort(shares); shares[1] < 0.5 {
+				t.Errorf("%.2f of the link's throughput, want half of it", shares)
 			}
 		})
 	}
@@ -240,14 +247,16 @@ func ships(t *testing.T, k *kernel.Kernel) (share float64) {
 			t.Fatal(err)
 		}
 		go func() {
-			c, err := l.Accept()
-			if err != nil {
-				return
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = io.CopyN(io.Discard, c, shipRawBytes)
+				_, _ = c.Write([]byte{1})
+				_, _ = c.Read(make([]byte, 1))
+				c.Close()
 			}
-			_, _ = io.CopyN(io.Discard, c, shipRawBytes)
-			_, _ = c.Write([]byte{1})
-			_, _ = c.Read(make([]byte, 1))
-			c.Close()
 		}()
 	})
 	r, w := io.Pipe()
@@ -269,21 +278,22 @@ func ships(t *testing.T, k *kernel.Kernel) (share float64) {
 	took := time.Since(body.began).Seconds()
 	ends(t, vm)
 	var held, shared int
-	var link, sent float64
+	var before, after, sent float64
 	note := rep.Notes[len(rep.Notes)-1]
-	if _, err := fmt.Sscanf(note, "ship link_s=%f sent_s=%f held_kb=%d shared_kb=%d", &link, &sent, &held, &shared); err != nil {
+	if _, err := fmt.Sscanf(note, "ship link_s=%f+%f sent_s=%f held_kb=%d shared_kb=%d", &before, &after, &sent, &held, &shared); err != nil {
 		t.Fatal(note, err)
 	}
 	checkFull(t, rep)
 	if held > shipMost {
 		t.Errorf("PID 1 held %d kB beside the workers' memory, at most %d", held, shipMost)
 	}
-	if shared < shipWorkers*shipPopulation*worker.ReservoirCap*8>>10 {
+	if shared < shipWorkers*shipPopulation*worker.ReservoirCap*4>>10 {
 		t.Errorf("PID 1 read %d kB of the workers' memory: they filled no reservoirs", shared)
 	}
-	rate, raw := float64(out.ReportBytes-shipHead)/(1<<20)/took, float64(shipRawBytes>>20)/link
-	t.Logf("kernel %s: report of %d MiB, decoded at %.1f MiB/s, sent in %.1f s; the link alone, in writes of 28 KiB: %.1f MiB/s (%.2f); PID 1 held %d kB at most, beside %d kB of the workers' own",
-		k.Release, out.ReportBytes>>20, rate, sent, raw, rate/raw, held, shared)
+	took -= after // that was before the end of the report
+	rate, raw := float64(out.ReportBytes-shipHead)/(1<<20)/took, 2*float64(shipRawBytes>>20)/(before+after)
+	t.Logf("kernel %s: report of %d MiB, decoded at %.1f MiB/s, sent in %.1f s; the link alone, in writes of 28 KiB: %.1f MiB/s (%.2f), %.2f s before and %.2f s after for %d MiB; PID 1 held %d kB at most, beside %d kB of the workers' own",
+		k.Release, out.ReportBytes>>20, rate, sent, raw, rate/raw, before, after, shipRawBytes>>20, held, shared)
 	return rate / raw
 }
 
@@ -301,7 +311,7 @@ func checkFull(t *testing.T, rep *report.Report) {
 			}
 			var sum uint64
 			for _, v := range l.Samples {
-				sum += v
+				sum += v.Ns()
 			}
 			if sum != l.Sum { // nothing was left out: the samples are the population
 				t.Fatalf("worker %d: the samples sum to %d, the population to %d", i, sum, l.Sum)

@@ -215,7 +215,6 @@ func TestDecodeLies(t *testing.T) {
 		return [][]byte{head, good, rawItem(t, kindWorker, v), end(2)}
 	}
 	wake := func(v m) [][]byte { return worker(m{"wake_latency_ns": v}) }
-	bucket := func(b ...uint64) []uint64 { return b }
 	long := strings.Repeat("x", 100)
 	tests := []struct {
 		name  string
@@ -246,14 +245,17 @@ func TestDecodeLies(t *testing.T) {
 		{"long map key", worker(m{"soft_errors": m{long: ""}}), ErrLimit, 1},
 		{"no CPU list", worker(m{"cpus_used": "0-99999999"}), ErrCorrupt, 1},
 		{"not a number", wake(m{"mean": math.NaN()}), ErrCorrupt, 1},
-		{"empty bucket", wake(m{"buckets": [][]uint64{bucket(1, 1, 0)}}), ErrCorrupt, 1},
-		{"no width", wake(m{"buckets": [][]uint64{bucket(1, 0, 1)}}), ErrCorrupt, 1},
-		{"overlap", wake(m{"buckets": [][]uint64{bucket(1, 4, 1), bucket(4, 4, 1)}}), ErrCorrupt, 1},
-		{"descending", wake(m{"buckets": [][]uint64{bucket(9, 1, 1), bucket(1, 1, 1)}}), ErrCorrupt, 1},
-		{"edge overflows", wake(m{"buckets": [][]uint64{bucket(math.MaxUint64, 2, 1)}}), ErrCorrupt, 1},
-		{"count overflows", wake(m{"buckets": [][]uint64{bucket(1, 1, math.MaxUint64), bucket(2, 1, 2)}}), ErrCorrupt, 1},
+		{"empty bucket", wake(m{"buckets": Buckets{{1, 1, 0}}}), ErrCorrupt, 1},
+		{"no width", wake(m{"buckets": Buckets{{1, 0, 1}}}), ErrCorrupt, 1},
+		{"overlap", wake(m{"buckets": Buckets{{1, 4, 1}, {4, 4, 1}}}), ErrCorrupt, 1},
+		{"descending", wake(m{"buckets": Buckets{{9, 1, 1}, {1, 1, 1}}}), ErrCorrupt, 1},
+		{"edge overflows", wake(m{"buckets": Buckets{{math.MaxUint64, 2, 1}}}), ErrCorrupt, 1},
+		{"count overflows", wake(m{"buckets": Buckets{{1, 1, math.MaxUint64}, {2, 1, 2}}}), ErrCorrupt, 1},
 		{"p50 above max", wake(m{"count": 1, "p50": 9, "max": 3}), ErrCorrupt, 1},
-		{"too many buckets", wake(m{"buckets": make([][]uint64, 40)}), ErrLimit, 1},
+		{"too many buckets", wake(m{"buckets": make(Buckets, maxBuckets+1)}), ErrLimit, 1},
+		{"half a bucket", wake(m{"buckets": []byte{1, 1}}), ErrCorrupt, 1},
+		{"endless number", wake(m{"buckets": bytes.Repeat([]byte{0xff}, 30)}), ErrCorrupt, 1},
+		{"buckets are no bytes", wake(m{"buckets": [][]uint64{{1, 1, 1}}}), ErrCorrupt, 1},
 		{"too many samples", wake(m{"samples": Samples{1, 2, 3, 4, 5, 6}}), ErrLimit, 1},
 		{"samples are no array", wake(m{"samples": "text"}), ErrCorrupt, 1},
 		{"samples of half words", wake(m{"samples": cbor.Tag{Number: tagUint32LE, Content: []byte{1, 2, 3, 4, 5, 6}}}), ErrCorrupt, 1},
@@ -329,7 +331,7 @@ func TestInvalidTextIsMadeValid(t *testing.T) {
 }
 
 func TestSamplesCBOR(t *testing.T) {
-	for _, s := range []Samples{{}, {0}, {1, math.MaxUint32}, {1, math.MaxUint32 + 1}, make(Samples, 300)} {
+	for _, s := range []Samples{{}, {0}, {1, math.MaxUint32}, make(Samples, 300)} {
 		b, err := s.MarshalCBOR()
 		if err != nil {
 			t.Fatal(err)
@@ -345,6 +347,29 @@ func TestSamplesCBOR(t *testing.T) {
 	small, _ := Samples{1, 2, 3}.MarshalCBOR()
 	if want := 2 + 1 + 3*4; len(small) != want {
 		t.Errorf("3 small samples take %d bytes, want %d", len(small), want)
+	}
+}
+
+// Samples are nanoseconds in JSON, both ways.
+func TestSamplesJSON(t *testing.T) {
+	type with struct {
+		Samples Samples `json:"samples,omitempty"`
+	}
+	for want, s := range map[string]Samples{
+		`{}`:                            nil,
+		`{"samples":[0,7,2147483647]}`:  {PackSample(0), PackSample(7), PackSample(1<<31 - 1)},
+		`{"samples":[2147483648,5]}`:    {PackSample(1<<31 + 3), PackSample(5)},
+		`{"samples":[1099511627776,1]}`: {PackSample(1 << 40), PackSample(1)},
+	} {
+		b, err := json.Marshal(with{s})
+		var back with
+		if err := errors.Join(err, json.Unmarshal(b, &back)); err != nil || string(b) != want || !reflect.DeepEqual(back.Samples, s) {
+			t.Errorf("%v: %s, want %s; back %v, %v", s, b, want, back.Samples, err)
+		}
+	}
+	var s Samples
+	if err := json.Unmarshal([]byte(`[-1]`), &s); err == nil {
+		t.Errorf("a negative duration is %v", s)
 	}
 }
 
@@ -366,7 +391,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(plain, true)
 	f.Add(bytes.Join([][]byte{
-		rawItem(f, kindHeader, header{SchemaVersion: 1}), rawItem(f, kindWorker, m{"wake_latency_ns": m{"buckets": [][]uint64{{1, 1, 1}}}}),
+		rawItem(f, kindHeader, header{SchemaVersion: 1}), rawItem(f, kindWorker, m{"wake_latency_ns": m{"buckets": Buckets{{1, 1, 1}}}}),
 		rawItem(f, kindTrailer, Trailer{WorkerCount: 1}),
 	}, nil), true)
 	zw, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))

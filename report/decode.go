@@ -304,7 +304,7 @@ func (d *decoder) unmarshal(kind int, body []byte, v any) error {
 	class := ErrCorrupt
 	var elements *cbor.MaxArrayElementsError
 	var pairs *cbor.MaxMapPairsError
-	if errors.As(err, &elements) || errors.As(err, &pairs) {
+	if errors.As(err, &elements) || errors.As(err, &pairs) || errors.Is(err, errManyBuckets) {
 		class = ErrLimit
 	}
 	return fmt.Errorf("%w: %s: %w", class, kindName(kind), err)

@@ -1,7 +1,8 @@
 // Package report is the model of one run: what it ran on, what each worker
 // measured and how it ended. It is plain data, with its codec (CBOR in a zstd
 // stream between guest and host, JSON for people), its aggregates and its
-// renderers. It imports nothing else of guestinit and never runs anything.
+// renderers. It imports nothing else of guestinit but internal/sample and never
+// runs anything.
 //
 // # Wire form
 //
@@ -16,8 +17,8 @@
 //
 // A kind that a reader does not know is skipped: its length is stated. Both sides
 // stream: the guest holds one worker at a time, and a stream that breaks off is
-// read as far as it goes. Samples are typed arrays (RFC 8746), buckets and
-// migrations plain arrays, all else maps with the names of the JSON form.
+// read as far as it goes. Samples are typed arrays (RFC 8746), buckets byte strings
+// of varints, migrations plain arrays, all else maps with the names of the JSON form.
 //
 // # Trust
 //

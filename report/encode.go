@@ -48,7 +48,7 @@ type Encoder struct {
 	next      int // least kind that may come next; kindTrailer+1 after the trailer
 	workers   int
 	unflushed int
-	chunk     []byte // of samples
+	chunk     []byte // what stands before the words of samples
 	err       error
 }
 

@@ -55,7 +55,10 @@ func TestPooledPercentiles(t *testing.T) {
 	pool.Merge(a)
 	pool.Merge(b)
 	pool.Summarize()
-	all := slices.Sorted(slices.Values(append(slices.Clone(a.Samples), b.Samples...)))
+	var all []uint64
+	for _, v := range slices.Sorted(slices.Values(append(slices.Clone(a.Samples), b.Samples...))) {
+		all = append(all, v.Ns())
+	}
 	if pool.Count != 5000 || pool.Min != all[0] || pool.Max != all[4999] || pool.Sum != a.Sum+b.Sum {
 		t.Errorf("pooled %+v", pool)
 	}

@@ -233,8 +233,7 @@ type Latency struct {
 // Bucket counts the values v with Lo ≤ v < Lo+Width. The widths follow a
 // log-linear scheme of 32 buckets per power of two, so a value is known to 1/32.
 type Bucket struct {
-	_     struct{} `cbor:",toarray"`
-	Lo    uint64   `json:"lo_ns"`
-	Width uint64   `json:"width_ns"`
-	Count uint64   `json:"count"`
+	Lo    uint64 `json:"lo_ns"`
+	Width uint64 `json:"width_ns"`
+	Count uint64 `json:"count"`
 }

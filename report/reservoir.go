@@ -1,19 +1,17 @@
 package report
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 )
 
 // The samples of a worker's populations are items of their own behind the
 // worker's: [population, typed array], a part of a reservoir each. The guest
-// encodes them out of the workers' memory through one small buffer.
+// writes them out of the workers' memory.
 
-// sampleChunk is how many samples an item has at most: two items are less than
-// flushEvery.
-const sampleChunk = 16 << 10
+// sampleChunk is how many samples an item has at most: a quarter of a full
+// reservoir, and one stored block.
+const sampleChunk = 25_000
 
 // bare returns the worker without its samples, and those.
 func (w *Worker) bare() (*Worker, [3]Samples) {
@@ -51,66 +49,28 @@ func (w *Worker) CopySamples() {
 }
 
 // samples sends the samples of one population of the worker before it. They
-// are noise: to compress them costs more than to send them.
+// leave as they are: they are noise, and to compress them costs more than to send
+// them.
 func (e *Encoder) samples(population int, s Samples) error {
 	for len(s) > 0 {
 		n := min(len(s), sampleChunk)
-		e.chunk = appendChunk(e.chunk[:0], population, s[:n])
-		if err := e.stored(kindSamples, e.chunk); err != nil {
-			return err
+		e.chunk = appendChunkHead(e.chunk[:0], population, n)
+		e.head = appendHead(append(e.head[:0], majorArray|2, kindSamples), majorBytes, uint64(len(e.chunk)+sampleSize*n))
+		e.head = append(e.head, e.chunk...)
+		for _, b := range [][]byte{e.head, s[:n].bytes()} {
+			if err := e.zw.stored(b); err != nil {
+				e.err = fmt.Errorf("send report %s: %w", kindName(kindSamples), err)
+				return e.err
+			}
 		}
 		s = s[n:]
 	}
 	return nil
 }
 
-// stored sends one [kind, body] that is not compressed.
-func (e *Encoder) stored(kind int, body []byte) error {
-	if e.err != nil {
-		return e.err
-	}
-	e.head = appendHead(append(e.head[:0], majorArray|2, byte(kind)), majorBytes, uint64(len(body)))
-	for _, b := range [][]byte{e.head, body} {
-		if err := e.zw.stored(b); err != nil {
-			e.err = fmt.Errorf("send report %s: %w", kindName(kind), err)
-			return e.err
-		}
-	}
-	return nil
-}
-
-// appendChunk appends the body of an item of samples.
-func appendChunk(b []byte, population int, s Samples) []byte {
-	b = append(b, majorArray|2, byte(population))
-	from := len(b)
-	b = appendHead(append(b, majorTag|24, tagUint32LE), majorBytes, uint64(4*len(s)))
-	at := len(b)
-	b = slices.Grow(b, 4*len(s))[:at+4*len(s)]
-	if narrow(b[at:], s) <= math.MaxUint32 {
-		return b
-	}
-	b = appendHead(append(b[:from], majorTag|24, tagUint64LE), majorBytes, uint64(8*len(s)))
-	for _, v := range s {
-		b = binary.LittleEndian.AppendUint64(b, v)
-	}
-	return b
-}
-
-// narrow writes values as 32-bit words and returns what is not less than any of
-// them. It takes two at once: a guest has tens of millions, in an emulated CPU.
-func narrow(to []byte, s Samples) (bound uint64) {
-	for len(s) >= 4 && len(to) >= 16 {
-		v, w, x, y := s[0], s[1], s[2], s[3]
-		bound |= v | w | x | y
-		binary.LittleEndian.PutUint64(to, v&math.MaxUint32|w<<32)
-		binary.LittleEndian.PutUint64(to[8:], x&math.MaxUint32|y<<32)
-		s, to = s[4:], to[16:]
-	}
-	for i, v := range s {
-		bound |= v
-		binary.LittleEndian.PutUint32(to[4*i:], uint32(v))
-	}
-	return bound
+// appendChunkHead appends what stands before the n words of an item of samples.
+func appendChunkHead(b []byte, population, n int) []byte {
+	return appendArrayHead(append(b, majorArray|2, byte(population)), n)
 }
 
 // samples takes an item of samples: they are the last worker's.
@@ -127,15 +87,15 @@ func (d *decoder) samples(body []byte) error {
 	if l.lat == nil {
 		return fmt.Errorf("%w: samples of %s, of which worker %d has none", ErrCorrupt, l.name, len(d.rep.Workers)-1)
 	}
-	words, size, err := typedArray(body[2:])
+	words, err := typedArray(body[2:])
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCorrupt, l.name, err)
 	}
-	if d.sampled[body[1]] += len(words) / size; d.sampled[body[1]] > d.limits.Samples {
+	if d.sampled[body[1]] += len(words) / sampleSize; d.sampled[body[1]] > d.limits.Samples {
 		return fmt.Errorf("%w: %s has %d samples, at most %d", ErrLimit, l.name, d.sampled[body[1]], d.limits.Samples)
 	}
 	if d.limits.KeepSamples {
-		l.lat.Samples = appendWords(l.lat.Samples, words, size)
+		l.lat.Samples = appendWords(l.lat.Samples, words)
 	}
 	return nil
 }

@@ -3,10 +3,8 @@ package report
 import (
 	"bytes"
 	"errors"
-	"math"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"testing"
 )
 
@@ -19,10 +17,10 @@ func fullReservoirs(workers, samples int) *Report {
 		for p := range all {
 			s := make(Samples, samples)
 			for j := range s {
-				s[j] = uint64(random.ExpFloat64() * 1e5)
+				s[j] = PackSample(uint64(random.ExpFloat64() * 1e5))
 			}
 			if p == 2 && samples > 0 {
-				s[samples/2] = math.MaxUint32 + 7 // of 64 bits
+				s[samples/2] = PackSample(1 << 40)
 			}
 			all[p] = &Latency{Count: uint64(samples), Samples: s}
 		}
@@ -46,27 +44,6 @@ func TestFullReservoirs(t *testing.T) {
 				if s := want.Workers[i].latencies()[p].lat.Samples; len(s) != n || n > 0 && !reflect.DeepEqual(l.lat.Samples, s) {
 					t.Errorf("%d samples of %s come back as %d", n, l.name, len(l.lat.Samples))
 				}
-			}
-		}
-	}
-}
-
-// One value of 64 bits, wherever it is, makes the item one of 64-bit words.
-func TestChunkWidth(t *testing.T) {
-	for n := range 10 {
-		for wide := range n + 1 { // at the end: none is
-			s := make(Samples, n)
-			for i := range s {
-				s[i] = math.MaxUint32 - uint64(i)
-			}
-			size := 4
-			if wide < n {
-				s[wide], size = 1<<63|5, 8
-			}
-			b := appendChunk([]byte("before"), 1, s)
-			words, got, err := typedArray(b[len("before")+2:])
-			if err != nil || got != size || !slices.Equal(appendWords(nil, words, got), s) || string(b[:6]) != "before" {
-				t.Errorf("%v: words of %d bytes, want %d: % x, %v", s, got, size, words, err)
 			}
 		}
 	}
@@ -107,7 +84,10 @@ func TestBadSamples(t *testing.T) {
 		b := appendHead([]byte{majorArray | 2, kindSamples}, majorBytes, uint64(len(body)))
 		return append(b, body...)
 	}
-	good := appendChunk(nil, 0, Samples{1, 2, 3})
+	chunk := func(population int, s ...Sample) []byte {
+		return append(appendChunkHead(nil, population, len(s)), Samples(s).bytes()...)
+	}
+	good := chunk(0, 1, 2, 3)
 	for _, tt := range []struct {
 		name  string
 		items [][]byte
@@ -117,9 +97,10 @@ func TestBadSamples(t *testing.T) {
 		{"before any worker", [][]byte{head, item(good...)}, ErrCorrupt},
 		{"above the limit", [][]byte{head, worker, item(good...), item(good...)}, ErrLimit},
 		{"of nothing", [][]byte{head, worker, item()}, ErrCorrupt},
-		{"of no population", [][]byte{head, worker, item(appendChunk(nil, 3, Samples{1})...)}, ErrCorrupt},
-		{"of one the worker has not", [][]byte{head, worker, item(appendChunk(nil, 1, Samples{1})...)}, ErrCorrupt},
+		{"of no population", [][]byte{head, worker, item(chunk(3, 1)...)}, ErrCorrupt},
+		{"of one the worker has not", [][]byte{head, worker, item(chunk(1, 1)...)}, ErrCorrupt},
 		{"no array", [][]byte{head, worker, item(majorArray|2, 0, 1)}, ErrCorrupt},
+		{"of wide words", [][]byte{head, worker, item(majorArray|2, 0, majorTag|24, 71, majorBytes|8, 1, 2, 3, 4, 5, 6, 7, 8)}, ErrCorrupt},
 		{"odd length", [][]byte{head, worker, item(majorArray|2, 0, majorTag|24, tagUint32LE, majorBytes|3, 1, 2, 3)}, ErrCorrupt},
 	} {
 		got, err := Decode(bytes.NewReader(stream(t, tt.items...)), Limits{Samples: 5, KeepSamples: true})

@@ -26,7 +26,7 @@ func population(lo, step uint64, n int) *Latency {
 		}
 		l.Max = v
 		l.Sum += v
-		l.Samples = append(l.Samples, v)
+		l.Samples = append(l.Samples, PackSample(v))
 	}
 	l.Summarize()
 	return l

@@ -2,21 +2,39 @@ package report
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
+
+	"github.com/guestinit/guestinit/internal/sample"
 )
 
-// Samples is a list of durations in nanoseconds. On the wire it is a typed array
-// of RFC 8746, of 32-bit words where every value fits, else of 64-bit words,
-// both little-endian.
-type Samples []uint64
+// Sample is one duration as the worker kept it, in 32 bits: exact below 2³¹ ns
+// (2.1 s), above less than it was by at most 1 part in 2²⁶. Ns tells it.
+// Samples compare as their durations do.
+type Sample uint32
 
-// RFC 8746, section 2.1: the tags of little-endian uint32 and uint64 arrays.
-const (
-	tagUint32LE = 70
-	tagUint64LE = 71
-)
+// PackSample returns the sample for a duration in ns; from 1<<63 on it is the
+// longest there is.
+func PackSample(ns uint64) Sample { return Sample(sample.Pack(ns)) }
+
+// Ns is the duration in nanoseconds.
+func (s Sample) Ns() uint64 { return sample.Ns(uint32(s)) }
+
+// Samples is a list of durations. On the wire it is a typed array of RFC 8746, of
+// 32-bit little-endian words: the samples as they are. In JSON it is a list of
+// nanoseconds.
+type Samples []Sample
+
+// tagUint32LE is the tag of a typed array of little-endian uint32: RFC 8746,
+// section 2.1.
+const tagUint32LE = 70
+
+// sampleSize is the size of a sample in bytes.
+const sampleSize = 4
 
 // CBOR major types, RFC 8949 section 3.1, in place in the initial byte.
 const (
@@ -28,66 +46,71 @@ const (
 
 // MarshalCBOR writes s as a typed array.
 func (s Samples) MarshalCBOR() ([]byte, error) {
-	tag, size := byte(tagUint32LE), 4
-	for _, v := range s {
-		if v > math.MaxUint32 {
-			tag, size = tagUint64LE, 8
-			break
-		}
-	}
-	b := make([]byte, 0, 2+9+size*len(s))
-	b = append(b, majorTag|24, tag)
-	b = appendHead(b, majorBytes, uint64(size*len(s)))
-	for _, v := range s {
-		if size == 4 {
-			b = binary.LittleEndian.AppendUint32(b, uint32(v))
-		} else {
-			b = binary.LittleEndian.AppendUint64(b, v)
-		}
-	}
-	return b, nil
+	b := appendArrayHead(make([]byte, 0, 2+9+sampleSize*len(s)), len(s))
+	return append(b, s.bytes()...), nil
 }
 
-// UnmarshalCBOR reads a typed array of 32-bit or 64-bit words.
+// appendArrayHead appends what stands before the words of a typed array of n.
+func appendArrayHead(b []byte, n int) []byte {
+	return appendHead(append(b, majorTag|24, tagUint32LE), majorBytes, uint64(sampleSize*n))
+}
+
+// UnmarshalCBOR reads a typed array.
 func (s *Samples) UnmarshalCBOR(b []byte) error {
-	words, size, err := typedArray(b)
+	words, err := typedArray(b)
 	if err != nil {
 		return err
 	}
-	*s = appendWords(make(Samples, 0, len(words)/size), words, size)
+	*s = appendWords(make(Samples, 0, len(words)/sampleSize), words)
 	return nil
 }
 
-// typedArray returns the words of a typed array, of size bytes each.
-func typedArray(b []byte) (words []byte, size int, err error) {
-	if len(b) < 3 || b[0] != majorTag|24 {
-		return nil, 0, errors.New("samples: not a typed array")
+// MarshalJSON writes a list of nanoseconds.
+func (s Samples) MarshalJSON() ([]byte, error) {
+	b := append(make([]byte, 0, 2+8*len(s)), '[')
+	for i, v := range s {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, v.Ns(), 10)
 	}
-	switch b[1] {
-	case tagUint32LE:
-		size = 4
-	case tagUint64LE:
-		size = 8
-	default:
-		return nil, 0, fmt.Errorf("samples: typed array of tag %d, want %d or %d", b[1], tagUint32LE, tagUint64LE)
+	return append(b, ']'), nil
+}
+
+// UnmarshalJSON reads a list of nanoseconds.
+func (s *Samples) UnmarshalJSON(b []byte) error {
+	var ns []uint64
+	if err := json.Unmarshal(b, &ns); err != nil {
+		return err
+	}
+	*s = nil
+	for _, v := range ns {
+		*s = append(*s, PackSample(v))
+	}
+	return nil
+}
+
+// typedArray returns the words of a typed array.
+func typedArray(b []byte) (words []byte, err error) {
+	if len(b) < 3 || b[0] != majorTag|24 {
+		return nil, errors.New("samples: not a typed array")
+	}
+	if b[1] != tagUint32LE {
+		return nil, fmt.Errorf("samples: typed array of tag %d, want %d", b[1], tagUint32LE)
 	}
 	n, used := parseHead(b[2:], majorBytes)
 	words = b[2+used:]
-	if used == 0 || n != uint64(len(words)) || len(words)%size != 0 {
-		return nil, 0, fmt.Errorf("samples: %d bytes do not make an array of %d-byte words", len(words), size)
+	if used == 0 || n != uint64(len(words)) || len(words)%sampleSize != 0 {
+		return nil, fmt.Errorf("samples: %d bytes do not make an array of %d-byte words", len(words), sampleSize)
 	}
-	return words, size, nil
+	return words, nil
 }
 
-// appendWords appends little-endian words of size bytes.
-func appendWords(s Samples, words []byte, size int) Samples {
-	for ; len(words) > 0; words = words[size:] {
-		if size == 4 {
-			s = append(s, uint64(binary.LittleEndian.Uint32(words)))
-		} else {
-			s = append(s, binary.LittleEndian.Uint64(words))
-		}
-	}
+// appendWords appends little-endian words.
+func appendWords(s Samples, words []byte) Samples {
+	at, n := len(s), len(words)/sampleSize
+	s = slices.Grow(s, n)[:at+n]
+	copy(s[at:].bytes(), words)
 	return s
 }
 

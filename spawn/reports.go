@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -95,7 +96,7 @@ func phaseLatency(addr uintptr) *report.Latency {
 	r := latency(addr)
 	if r != nil {
 		all := worker.Samples(addr, worker.PhaseSamples)
-		r.Samples = append([]uint64(nil), all[:min(r.Count, worker.PhaseSamples)]...)
+		r.Samples = slices.Clone(report.Packed(all[:min(r.Count, worker.PhaseSamples)]))
 	}
 	return r
 }
@@ -209,7 +210,7 @@ func latency(addr uintptr) *report.Latency {
 }
 
 // AttachSamples puts the reservoirs of worker i into its report. They are the
-// worker's memory itself, up to 800 KB a population, and there until Close: copy
+// worker's memory itself, up to 400 KB a population, and there until Close: copy
 // what is to last longer.
 func (h *Handle) AttachSamples(i int, r *report.Worker) {
 	h.alive.RLock()
@@ -221,7 +222,7 @@ func (h *Handle) AttachSamples(i int, r *report.Worker) {
 	attach := func(addr uintptr, l *report.Latency) {
 		if l != nil {
 			all := worker.Samples(addr, s.Reservoir)
-			l.Samples = all[:min(l.Count, uint64(len(all)))]
+			l.Samples = report.Packed(all[:min(l.Count, uint64(len(all)))])
 		}
 	}
 	attach(s.Wake, r.WakeLatency)

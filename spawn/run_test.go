@@ -78,7 +78,7 @@ func TestSamplesAreOfThePopulation(t *testing.T) {
 		t.Fatalf("%d samples of %d values", len(l.Samples), l.Count)
 	}
 	for _, v := range l.Samples {
-		if v < l.Min || v > l.Max {
+		if v := v.Ns(); v < l.Min || v > l.Max {
 			t.Fatalf("sample %d outside %d to %d", v, l.Min, l.Max)
 		}
 	}

@@ -163,6 +163,38 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, c.error("write", err)
 }
 
+// writev writes two pieces of bytes in one call, or more where the peer is slow.
+func (c *Conn) writev(a, b []byte) (int, error) {
+	raw, err := c.f.SyscallConn()
+	if err != nil {
+		return 0, c.error("write", rawError(err))
+	}
+	total := 0
+	var callErr error
+	err = raw.Write(func(fd uintptr) (done bool) {
+		for len(a)+len(b) > 0 {
+			n, err := writev(fd, a, b)
+			switch {
+			case err == unix.EINTR:
+				continue
+			case err == unix.EAGAIN:
+				return false
+			case err != nil:
+				callErr = os.NewSyscallError("writev", err)
+				return true
+			}
+			total += n
+			ofA := min(n, len(a))
+			a, b = a[ofA:], b[n-ofA:]
+		}
+		return true
+	})
+	if err != nil {
+		callErr = rawError(err)
+	}
+	return total, c.error("write", callErr)
+}
+
 // Close closes the connection. What was written before arrives.
 func (c *Conn) Close() error { return c.error("close", c.f.Close()) }
 
@@ -175,11 +207,14 @@ func (c *Conn) CloseRead() error { return c.shutdown(unix.SHUT_RD) }
 func (c *Conn) shutdown(how int) error {
 	raw, err := c.f.SyscallConn()
 	if err != nil {
-		return c.error("shutdown", err)
+		return c.error("shutdown", rawError(err))
 	}
 	var callErr error
 	err = raw.Control(func(fd uintptr) { callErr = unix.Shutdown(int(fd), how) })
-	return c.error("shutdown", errors.Join(err, os.NewSyscallError("shutdown", callErr)))
+	if err != nil {
+		return c.error("shutdown", rawError(err))
+	}
+	return c.error("shutdown", os.NewSyscallError("shutdown", callErr))
 }
 
 // LocalAddr returns this end.
@@ -199,6 +234,15 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { return c.error("set", c.f.S
 
 // SyscallConn gives access to the socket.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.f.SyscallConn() }
+
+// rawError is an error of a file's raw connection: a deadline has passed, or the
+// file is closed, which it has a word of its own for.
+func rawError(err error) error {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return net.ErrClosed
+}
 
 func (c *Conn) error(op string, err error) error {
 	if err == nil {

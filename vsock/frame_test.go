@@ -172,6 +172,70 @@ func TestWritesStaySmall(t *testing.T) {
 	}
 }
 
+// vectors is a stream that takes frames in two pieces.
+type vectors struct {
+	bytes.Buffer
+	direct int // bytes of second pieces
+	source []byte
+	copied bool // a second piece was not of source
+}
+
+func (v *vectors) writev(a, b []byte) (int, error) {
+	v.direct += len(b)
+	at := cap(v.source) - cap(b)
+	v.copied = v.copied || at < 0 || &v.source[at] != &b[0]
+	v.Write(a)
+	return v.Write(b)
+}
+
+func (*vectors) Close() error { return nil }
+
+// A report arrives whole, in frames of bounded size of which the last says so,
+// whatever the writes are; long ones leave from where they are.
+func TestReportWriter(t *testing.T) {
+	source := make([]byte, 1<<20)
+	for i := range source {
+		source[i] = byte(i * i >> 8)
+	}
+	for _, size := range []int{1, 7, 1000, directSize - 1, directSize, directSize + 3, 100_000, maxWrite - HeaderSize, maxWrite, 300_000} {
+		stream := vectors{source: source}
+		w := NewGuest(&stream).ReportWriter()
+		for rest := source; len(rest) > 0; {
+			// Between two long writes stands a short one, of a length that is no word's.
+			for _, n := range []int{size, size % 13} {
+				n = min(n, len(rest))
+				if got, err := w.Write(rest[:n]); err != nil || got != n {
+					t.Fatalf("%d: %d, %v", n, got, err)
+				}
+				rest = rest[n:]
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		direct := stream.direct
+		var got []byte
+		for r := NewReader(&stream); ; {
+			f, err := r.ReadFrame()
+			if err != nil {
+				t.Fatalf("%d: %v behind %d bytes", size, err, len(got))
+			}
+			if f.Type != TypeReport || len(f.Payload) > chunkSize {
+				t.Fatalf("%d: %v frame of %d bytes", size, f.Type, len(f.Payload))
+			}
+			if got = append(got, f.Payload...); f.Flags&FlagMore == 0 {
+				break
+			}
+		}
+		if !bytes.Equal(got, source) || stream.Len() != 0 {
+			t.Errorf("%d: other bytes arrived, %d of them", size, len(got))
+		}
+		if stream.copied || size >= directSize && direct < len(source)/2 || size < directSize && direct != 0 {
+			t.Errorf("%d: %d bytes left without a copy, others %v", size, direct, stream.copied)
+		}
+	}
+}
+
 func TestWriteFrameAllocations(t *testing.T) {
 	w := NewWriter(io.Discard)
 	p := make([]byte, chunkSize)

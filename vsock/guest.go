@@ -99,11 +99,13 @@ func (g *Guest) ReceiveSpec(limit int) ([]byte, error) {
 // of under 128 KiB; Close sends the last one, and without it the host takes the
 // report for torn. It is for one goroutine, and for one report per link.
 func (g *Guest) ReportWriter() io.WriteCloser {
+	_, direct := g.stream.(vectorWriter)
 	return &chunkWriter{
-		buf: make([]byte, HeaderSize, maxWrite),
-		send: func(flags Flags, frame []byte) error {
+		buf:    make([]byte, HeaderSize, maxWrite),
+		direct: direct,
+		send: func(flags Flags, frame, rest []byte) error {
 			return g.writing(TypeReport, func() error {
-				return g.w.writeInPlace(TypeReport, FlagMust|flags, frame)
+				return g.w.writeInPlace(TypeReport, FlagMust|flags, frame, rest)
 			})
 		},
 	}
@@ -218,11 +220,16 @@ func skip(f Frame) error {
 	return nil
 }
 
+// directSize is how long a write is at least that leaves without a copy.
+const directSize = 16 << 10
+
 // chunkWriter cuts a byte stream into frames. A chunk leaves when the next
-// byte no longer fits, so that the last one is known at Close.
+// byte no longer fits, so that the last one is known at Close. A long write leaves
+// at once, behind what waits, from where it is.
 type chunkWriter struct {
 	buf    []byte // room for the header, and the chunk
-	send   func(Flags, []byte) error
+	direct bool   // the stream takes a frame in two pieces
+	send   func(flags Flags, frame, rest []byte) error
 	closed bool
 }
 
@@ -232,14 +239,21 @@ func (c *chunkWriter) Write(p []byte) (int, error) {
 	}
 	total := 0
 	for len(p) > 0 {
-		if len(c.buf) == cap(c.buf) {
-			if err := c.send(FlagMore, c.buf); err != nil {
+		n := min(len(p), cap(c.buf)-len(c.buf))
+		var rest []byte
+		if c.direct && len(p) >= directSize && n > wordSize {
+			last := len(c.buf) % wordSize // bytes of a word that waits for more
+			fill := (wordSize - last) % wordSize
+			rest, n = p[fill:n], fill
+		}
+		c.buf = append(c.buf, p[:n]...)
+		n += len(rest)
+		if rest != nil || n == 0 {
+			if err := c.send(FlagMore, c.buf, rest); err != nil {
 				return total, err
 			}
 			c.buf = c.buf[:HeaderSize]
 		}
-		n := min(len(p), cap(c.buf)-len(c.buf))
-		c.buf = append(c.buf, p[:n]...)
 		p = p[n:]
 		total += n
 	}
@@ -251,5 +265,5 @@ func (c *chunkWriter) Close() error {
 		return nil
 	}
 	c.closed = true
-	return c.send(0, c.buf)
+	return c.send(0, c.buf, nil)
 }

@@ -256,14 +256,14 @@ const (
 )
 
 // LatencySize is the size in bytes of a latency record with n samples behind it.
-func LatencySize(n int) uintptr { return unsafe.Sizeof(bare.Latency{}) + uintptr(n)*8 }
+func LatencySize(n int) uintptr { return unsafe.Sizeof(bare.Latency{}) + uintptr(n)*4 }
 
-// Samples is the reservoir behind the latency record at addr.
-func Samples(addr uintptr, n uint64) []uint64 {
+// Samples is the reservoir behind the latency record at addr, of packed values.
+func Samples(addr uintptr, n uint64) []uint32 {
 	if n == 0 {
 		return nil
 	}
-	return unsafe.Slice((*uint64)(bare.Pointer(addr+unsafe.Sizeof(bare.Latency{}))), n)
+	return unsafe.Slice((*uint32)(bare.Pointer(addr+unsafe.Sizeof(bare.Latency{}))), n)
 }
 
 // Stopped tells whether the spawner asked the worker to stop.

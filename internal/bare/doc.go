@@ -12,5 +12,5 @@
 //   - code for tasks: system calls, futexes, clocks, signals, readers of /proc;
 //   - plain data that both sides read: Fault, Histogram, Reservoir.
 //
-// The package imports nothing else of guestinit.
+// The package imports nothing else of guestinit but internal/sample.
 package bare

@@ -3,6 +3,8 @@ package bare
 import (
 	"math/bits"
 	"structs"
+
+	"github.com/guestinit/guestinit/internal/sample"
 )
 
 // The bucket scheme of Histogram: values below 2^subBits have a bucket each;
@@ -54,9 +56,9 @@ func BucketRange(i int) (lo, width uint64) {
 	return (subCount | uint64(i)&(subCount-1)) << shift, 1 << shift
 }
 
-// Record adds one value. samples is the reservoir, which may be empty: it keeps
-// each value with the same probability (Vitter's Algorithm R).
-func (l *Latency) Record(v uint64, samples []uint64) {
+// Record adds one value. samples is the reservoir, of packed values, which may be
+// empty: it keeps each value with the same probability (Vitter's Algorithm R).
+func (l *Latency) Record(v uint64, samples []uint32) {
 	if l.Count == 0 || v < l.Min {
 		l.Min = v
 	}
@@ -68,7 +70,7 @@ func (l *Latency) Record(v uint64, samples []uint64) {
 	n := l.Count
 	l.Count = n + 1
 	if n < uint64(len(samples)) {
-		samples[n] = v
+		samples[n] = sample.Pack(v)
 		return
 	}
 	if len(samples) == 0 {
@@ -76,7 +78,7 @@ func (l *Latency) Record(v uint64, samples []uint64) {
 	}
 	// The high half of the product is uniform in [0, n].
 	if j, _ := bits.Mul64(XorShift(&l.rng, n), n+1); j < uint64(len(samples)) {
-		samples[j] = v
+		samples[j] = sample.Pack(v)
 	}
 }
 

@@ -60,7 +60,7 @@ func TestReservoirIsUniform(t *testing.T) {
 	var tenths [10]int
 	for round := range rounds {
 		l := Latency{rng: uint64(round+1) * 0xD1342543DE82EF95}
-		samples := make([]uint64, kept)
+		samples := make([]uint32, kept)
 		for v := range uint64(population) {
 			l.Record(v, samples)
 		}
@@ -78,7 +78,7 @@ func TestReservoirIsUniform(t *testing.T) {
 
 func TestReservoirKeepsAllThatFit(t *testing.T) {
 	var l Latency
-	samples := make([]uint64, 3)
+	samples := make([]uint32, 3)
 	for _, v := range []uint64{5, 6, 7} {
 		l.Record(v, samples)
 	}

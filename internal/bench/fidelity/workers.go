@@ -80,7 +80,7 @@ func (b *bench) timers(sched *spec.Sched) ([]float64, error) {
 	}
 	var ns []float64
 	for _, v := range reports[0].TimerLatency.Samples {
-		ns = append(ns, float64(v))
+		ns = append(ns, float64(v.Ns()))
 	}
 	return ns, nil
 }
