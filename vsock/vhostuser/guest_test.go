@@ -297,14 +297,16 @@ func (c *guestConn) Write(p []byte) (n int, err error) {
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	for n < len(p) {
+		// Kernels of 2026 are no further ahead than their own buffer is large.
+		ahead := c.s.sent - c.s.peerFwd
 		switch {
 		case !c.s.writable() || c.dead:
 			return n, errors.Join(unix.EPIPE, c.s.err)
-		case c.s.credit() == 0:
+		case c.s.credit() == 0 || ahead >= c.s.bufAlloc:
 			c.g.cond.Wait()
 			continue
 		}
-		h, k, _ := c.s.next(len(p)-n, 64<<10)
+		h, k, _ := c.s.next(len(p)-n, min(64<<10, int(c.s.bufAlloc-ahead)))
 		if h.op == opData {
 			c.put(h, p[n:][:k])
 			n += k

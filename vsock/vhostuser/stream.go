@@ -211,10 +211,11 @@ func (s *stream) close(directions uint32) {
 }
 
 // take notes that our user took n bytes, and has the guest told when it is
-// worth a packet: long before the guest runs dry, not for every byte.
+// worth a packet: long before the guest runs dry, not for every byte. Kernels of
+// 2026 send no further ahead than their own buffer has room, whatever ours has.
 func (s *stream) take(n uint32) {
 	s.fwdCnt += n
-	if s.fwdCnt-s.told >= s.bufAlloc/4 && s.state == stateOpen && s.peerShut&shutSend == 0 {
+	if s.fwdCnt-s.told >= min(s.bufAlloc, s.peerAlloc)/4 && s.state == stateOpen && s.peerShut&shutSend == 0 {
 		s.due |= dueCreditUpdate
 	}
 }
