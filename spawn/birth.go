@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -88,7 +90,7 @@ func Spawn(w Workload) (*Handle, error) {
 	} else {
 		h.cloner.do(func() { err = h.bearAll() })
 	}
-	if err == nil {
+	if err == nil && h.bornNs == 0 {
 		h.keeper.do(func() { err = h.awaitBirth() })
 		h.bornNs = monotonic()
 	}
@@ -159,7 +161,30 @@ func (h *Handle) bearAll() error {
 			return fmt.Errorf("groups[%d]: %w", g, err)
 		}
 	}
+	if h.allBorn() {
+		h.bornNs = monotonic()
+		h.arena.closePipes()
+	}
 	return nil
+}
+
+// soonBorn is how long the cloner waits for the last workers itself. To hand the
+// wait to the keeper takes about as long as they do, and a CPU that they need.
+const soonBorn = 2 * time.Millisecond
+
+// allBorn waits until all workers stand at the gate, for soonBorn at most.
+func (h *Handle) allBorn() bool {
+	shared, all := h.arena.shared, uint32(len(h.members))
+	atomic.StoreUint32(&shared.Awaited, all)
+	defer atomic.StoreUint32(&shared.Awaited, 0)
+	for end := time.Now().Add(soonBorn); ; {
+		n := atomic.LoadUint32(&shared.BornCount)
+		left := time.Until(end)
+		if n >= all || left <= 0 {
+			return n >= all
+		}
+		futexWaitFor(&shared.BornCount, n, left)
+	}
 }
 
 // reserve makes room for all that births add to the heap, which would else grow

@@ -12,10 +12,11 @@ import (
 // mapping is a range of addresses.
 type mapping struct{ lo, hi uintptr }
 
-// runtimeMemory lists the private anonymous mappings of this process outside the
-// area and the program's own data: the Go heap, goroutine stacks, what the runtime
-// keeps beside them and the addresses that it holds for later. Workers never touch
-// any of it.
+// runtimeMemory lists the private anonymous mappings of this process that have
+// pages, outside the area and the program's own data: the Go heap, goroutine stacks
+// and what the runtime keeps beside them. Workers never touch any of it. The
+// addresses that the runtime holds for later are not among them: a fork is quicker
+// to copy a mapping without pages than to leave it out.
 func runtimeMemory(area *bare.Area) []mapping {
 	lo, hi := area.Range()
 	maps, err := readMaps()
@@ -70,22 +71,21 @@ func readMaps() ([]byte, error) {
 //
 //	7f8532d46000-7f8532d60000 rw-p 00000000 00:00 0 [name]
 //
-// ok if it is private, not executable, and can be written or not be read;
-// anonymous if no file is behind it. A special mapping (vvar, stack) is not ok.
+// ok if it is private, can be written and is not executable; anonymous if no file is
+// behind it.
 func parseMapping(line []byte) (m mapping, anonymous, ok bool) {
 	lo, rest, ok1 := bytes.Cut(line, []byte("-"))
 	hi, rest, ok2 := bytes.Cut(rest, []byte(" "))
-	if !ok1 || !ok2 || len(rest) < 5 || (string(rest[:4]) != "rw-p" && string(rest[:4]) != "---p") {
+	if !ok1 || !ok2 || len(rest) < 5 || string(rest[:4]) != "rw-p" {
 		return m, false, false
 	}
-	writable := rest[0] == 'r'
 	_, rest, _ = bytes.Cut(rest[5:], []byte(" ")) // offset
 	_, rest, _ = bytes.Cut(rest, []byte(" "))     // device
 	inode, _, _ := bytes.Cut(bytes.TrimRight(rest, "\n"), []byte(" "))
 	m.lo, ok1 = hexNumber(lo)
 	m.hi, ok2 = hexNumber(hi)
 	anonymous = string(inode) == "0"
-	return m, anonymous, ok1 && ok2 && (writable || anonymous)
+	return m, anonymous, ok1 && ok2
 }
 
 func hexNumber(text []byte) (v uintptr, ok bool) {

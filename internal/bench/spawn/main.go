@@ -85,10 +85,26 @@ func bench(rounds int, args []string) error {
 func row(w *tabwriter.Writer, twin string, n, rounds int) (cost, error) {
 	var ours, whole, theirs, reexec, pss []float64
 	var all [numCosts][]float64
-	for range rounds {
+	fork := func() error {
+		d, err := runTwin(twin, n)
+		theirs = append(theirs, us(d, n))
+		return err
+	}
+	for round := range rounds {
+		// Who comes first in a round meets what the last of the one before left to do.
+		if round%2 == 0 {
+			if err := fork(); err != nil {
+				return cost{}, err
+			}
+		}
 		b, err := births(n)
 		if err != nil {
 			return cost{}, err
+		}
+		if round%2 == 1 {
+			if err := fork(); err != nil {
+				return cost{}, err
+			}
 		}
 		ours, whole, pss = append(ours, us(b.timing.Birth, n)), append(whole, us(b.spawned, n)), append(pss, b.pssKB)
 		sleepers, err := sleep(n)
@@ -98,13 +114,9 @@ func row(w *tabwriter.Writer, twin string, n, rounds int) (cost, error) {
 		for i, v := range [numCosts]float64{us(b.spawned, n), us(sleepers.timing.StartSkew, n), us(b.timing.Collect, n), sleepers.usedKB / float64(n)} {
 			all[i] = append(all[i], v)
 		}
-		d, err := runTwin(twin, n)
-		if err != nil {
-			return cost{}, err
-		}
-		theirs = append(theirs, us(d, n))
 		if n <= maxReexec {
-			if d, err = reexecAll(n); err != nil {
+			d, err := reexecAll(n)
+			if err != nil {
 				return cost{}, err
 			}
 			reexec = append(reexec, us(d, n))
