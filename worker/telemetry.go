@@ -40,6 +40,9 @@ func (s *Slab) checkpoint(now int64) {
 	s.gap(now, cpu)
 	s.gapFrom, s.EndNs = now, now
 	if cpu != s.CPU {
+		s.lookAtPhase() // what moved it may have been between the phases, since it looked
+	}
+	if cpu != s.CPU {
 		s.migrated(now, cpu)
 	}
 }
