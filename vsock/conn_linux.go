@@ -182,6 +182,9 @@ func (c *Conn) writev(a, b []byte) (int, error) {
 			case err != nil:
 				callErr = os.NewSyscallError("writev", err)
 				return true
+			case n == 0: // no socket does so; it would be a loop without end
+				callErr = os.NewSyscallError("writev", io.ErrUnexpectedEOF)
+				return true
 			}
 			total += n
 			ofA := min(n, len(a))

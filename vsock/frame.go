@@ -244,9 +244,9 @@ func putHeader(frame, rest []byte, t FrameType, flags Flags) {
 
 // checksum is over a header whose checksum field is zero, and the payload, which
 // may go on in rest behind a whole word: of their 64-bit little-endian words, the
-// last one filled up with zeros, each is mixed into what the ones before it left. It is no CRC: the instructions for one
-// are loops over bits in an emulated CPU, and took a quarter of the time in which
-// a guest sends its report.
+// last one filled up with zeros, each is mixed into what the ones before it left.
+// It is no CRC: the instructions for one are loops over bits in an emulated CPU,
+// and took a quarter of the time in which a guest sends its report.
 func checksum(header, payload, rest []byte) uint32 {
 	h := mix(mix(mix(0, header), payload), rest)
 	h = (h ^ h>>29) * mixFactor
