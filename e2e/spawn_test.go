@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/guestinit/guestinit/initramfs"
+	"github.com/guestinit/guestinit/internal/guesttest"
 	"github.com/guestinit/guestinit/kernel"
 	"github.com/guestinit/guestinit/qemu"
 	"github.com/guestinit/guestinit/worker"
@@ -110,7 +111,7 @@ func testsInGuest(t *testing.T, g guestTests) string {
 	}
 	console := bootInit(t, dir, init, words, g)
 	if !strings.Contains(console, g.pkg+" tests: exit 0") || !strings.Contains(console, "--- PASS: Test") || longSkips.MatchString(console) {
-		t.Errorf("the tests of %s fail on %s:\n%s", g.pkg, g.line, console)
+		t.Errorf("the tests of %s fail on %s:\n%s", g.pkg, g.line, guesttest.Blame(console))
 	}
 	return console
 }

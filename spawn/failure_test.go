@@ -25,6 +25,7 @@ import (
 func TestStoppedFromOutside(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		t.Run(fmt.Sprintf("before the gate=%v", before), func(t *testing.T) {
+			t.Parallel() // it waits for one bound after the other
 			h, err := Spawn(Workload{Groups: groups2()})
 			if err != nil {
 				t.Fatal(err)
@@ -95,9 +96,9 @@ func TestBlockedWaitsEnd(t *testing.T) {
 // times: there are always as many reports as workers, each is real or explained,
 // and a report is real whatever its process died of (S27, S28).
 func TestKilledAroundTheStop(t *testing.T) {
-	const rounds = 200
+	n := rounds(200)
 	real, explained := 0, 0
-	for range rounds {
+	for range n {
 		groups := []spec.Group{group(2, "pipe_io"), group(1, "spin_wait"), box("gi-box", 2, "spin_wait")}
 		h, err := Spawn(Workload{Groups: groups})
 		if err != nil {
@@ -133,8 +134,8 @@ func TestKilledAroundTheStop(t *testing.T) {
 			return
 		}
 	}
-	if real+explained != rounds*5 || real < rounds*3 {
-		t.Errorf("%d real and %d explained reports of %d", real, explained, rounds*5)
+	if real+explained != n*5 || real < n*3 {
+		t.Errorf("%d real and %d explained reports of %d", real, explained, n*5)
 	}
 	t.Logf("%d real, %d explained", real, explained)
 }

@@ -28,3 +28,12 @@ func unable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	guesttest.Unable(t, "TestSpawnInGuest", format, args...)
 }
+
+// rounds is how often a test tries what goes wrong by chance: n times, and a
+// quarter of that in a guest, where each takes eight times as long.
+func rounds(n int) int {
+	if os.Getpid() == 1 {
+		return n / 4
+	}
+	return n
+}

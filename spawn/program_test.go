@@ -239,7 +239,7 @@ func TestProgramsAreMeasured(t *testing.T) {
 // TestProgramsHavePhases compares the slices of programs with what they did in each
 // phase: one is busy in the middle one, one ends there, one only starts (S10).
 func TestProgramsHavePhases(t *testing.T) {
-	busy, short, idle := programGroup(1, "sleep=300ms", "busy=1h"), programGroup(1, "sleep=400ms"), programGroup(1, "sleep=1h")
+	busy, short, idle := programGroup(1, "out=up", "sleep=300ms", "busy=1h"), programGroup(1, "out=up", "sleep=600ms"), programGroup(1, "out=up", "sleep=1h")
 	h, err := Spawn(Workload{Groups: []spec.Group{busy, short, idle}, Phases: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -247,11 +247,14 @@ func TestProgramsHavePhases(t *testing.T) {
 	defer h.Close()
 	h.Start()
 	waitRunning(t, h)
-	started := func(i int) uint64 { return h.procs[h.members[i].proc].program.soFar(h.WorkerPIDs()[i]).cpuNs }
-	await(t, "the programs' start", func() bool { return started(0) > 0 && started(1) > 0 && started(2) > 0 })
-	time.Sleep(100 * time.Millisecond) // of the 300 ms
+	program := func(i int) *program { return h.procs[h.members[i].proc].program }
+	up := func(i int) bool { return program(i).stdout.output().Bytes > 0 }
+	// Under emulation their own start takes the CPU longer than what is looked for.
+	await(t, "the programs' start", func() bool { return up(0) && up(1) && up(2) })
 	h.SetPhase(1)
-	await(t, "the busy program", func() bool { return started(0) > 150e6 })
+	onCPU := func() uint64 { return program(0).soFar(h.WorkerPIDs()[0]).cpuNs }
+	before := onCPU()
+	await(t, "the busy program", func() bool { return onCPU() > before+150e6 })
 	await(t, "the short one's end", func() bool { h.Look(); return !h.Alive()[1] })
 	if !h.InPhase() {
 		t.Error("programs are behind a phase that nobody but the spawner could tell them of")
