@@ -57,6 +57,7 @@ var (
 
 // TestEveryTypeOnEveryKernel boots each kernel and runs all work types there.
 func TestEveryTypeOnEveryKernel(t *testing.T) {
+	t.Parallel() // like every test that waits long for a guest that keeps one CPU busy
 	path := writeSpec(t, everyType(spawn.Fork))
 	for _, line := range lines {
 		t.Run(line, func(t *testing.T) {
@@ -90,6 +91,7 @@ func TestEveryTypeOnEveryKernel(t *testing.T) {
 
 // TestModesInGuest runs the work types as threads of PID 1, and as containers.
 func TestModesInGuest(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{spawn.Thread, spawn.Container} {
 		t.Run(mode, func(t *testing.T) {
 			r := guestinit(t, everyType(mode), "run", "--kernel", kernelDir(t, "7.2"), "--accel", "tcg", "--json", "-", "-")

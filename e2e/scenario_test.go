@@ -14,7 +14,10 @@ import (
 
 // TestScenarioInGuest runs the tests of package scenario as PID 1 of a guest,
 // where cgroups have all controllers, and with them every spec of examples/.
-func TestScenarioInGuest(t *testing.T) { scenarioInGuest(t, "7.2") }
+func TestScenarioInGuest(t *testing.T) {
+	t.Parallel()
+	scenarioInGuest(t, "7.2")
+}
 
 // TestLongScenarioInGuest does it on the other kernels.
 func TestLongScenarioInGuest(t *testing.T) {

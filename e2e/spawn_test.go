@@ -28,6 +28,7 @@ var longSkips = regexp.MustCompile(`--- SKIP: Test[^L]`)
 // TestSpawnInGuest runs the tests of package spawn as PID 1 of a guest, where
 // all have what they need: root, cgroup v2, and a machine of their own.
 func TestSpawnInGuest(t *testing.T) {
+	t.Parallel()
 	spawnInGuest(t, "7.2")
 }
 

@@ -54,6 +54,7 @@ func runTopology(t *testing.T, kernel, topology string, caches []string) *report
 }
 
 func TestTopologyInGuest(t *testing.T) {
+	t.Parallel()
 	runTopology(t, "7.2", "2n4l2c1t", []string{"0-1", "2-3", "4-5", "6-7"})
 }
 
