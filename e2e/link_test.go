@@ -23,6 +23,7 @@ func TestLinks(t *testing.T) {
 			"serial": {"serial"},
 		} {
 			t.Run(line+" "+option, func(t *testing.T) {
+				t.Parallel()
 				events := filepath.Join(t.TempDir(), "events")
 				r := guestinit(t, text, "run", "--kernel", kernelDir(t, line), "--accel", "tcg", "--link", option, "--events", events, "--json", "-", "-")
 				r.want(t, 0)

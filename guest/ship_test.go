@@ -354,6 +354,7 @@ func bigSpec(t *testing.T, k *kernel.Kernel) {
 	text := []byte(vmSpec("ok"))
 	text = append(text, bytes.Repeat([]byte(" "), cmdline.MaxSpec-len(text))...)
 	t.Run("vsock", func(t *testing.T) {
+		t.Parallel()
 		conn, vm := vsockVM(t, k, 0, nil)
 		var sent bytes.Buffer
 		out, err := vsock.Serve(t.Context(), conn, vsock.HostHandler{Report: &sent, Spec: func() []byte { return text }})
@@ -366,6 +367,7 @@ func bigSpec(t *testing.T, k *kernel.Kernel) {
 		}
 	})
 	t.Run("serial", func(t *testing.T) {
+		t.Parallel()
 		res := bootVM(t, k, vmCase{args: []string{"guestinit.link=serial guestinit.spec=link"}, spec: text})
 		if res.err != nil || !res.out.Done() || len(res.rep.Workers) != 3 {
 			t.Errorf("%+v, %v\n%s", res.out, res.err, res.console)

@@ -221,6 +221,7 @@ func vmSpec(name string) string {
 func TestVMKernels(t *testing.T) {
 	for _, k := range testKernels(t) {
 		t.Run(k.Release, func(t *testing.T) {
+			t.Parallel()
 			res := bootVM(t, k, vmCase{
 				args:    []string{"guestinit.link=serial guestinit.spec=link"},
 				console: []string{"guestinit: start devel go", "guestinit: done status=0"},
@@ -286,6 +287,7 @@ func TestVMEndings(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			res := bootVM(t, k, tt.vm)
 			switch {
 			case tt.status < 0 && res.out.Bye != nil:

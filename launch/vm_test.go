@@ -54,6 +54,7 @@ func TestVMPassesOnEveryKernel(t *testing.T) {
 	init := faultInit(t)
 	for _, k := range realKernels(t) {
 		t.Run(k.Release, func(t *testing.T) {
+			t.Parallel()
 			res, err := Run(t.Context(), vmOptions(t, k, init, "none"))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, res.Console)
@@ -97,6 +98,7 @@ func TestVMFaults(t *testing.T) {
 	} {
 		k := kernels[i%len(kernels)]
 		t.Run(tt.mode, func(t *testing.T) {
+			t.Parallel()
 			o := vmOptions(t, k, init, tt.mode)
 			if tt.change != nil {
 				tt.change(&o)
@@ -152,6 +154,7 @@ func TestVMTruncatedImage(t *testing.T) {
 		{"before the end", func(image []byte) int { return bytes.Index(image, []byte("etc/guestinit/complete\x00")) - 110 }, Setup, "truncated"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			r := &runner{o: vmOptions(t, k, init, "none"), start: time.Now(), res: &Result{}}
 			if err := r.prepare(); err != nil {
 				t.Fatal(err)

@@ -151,15 +151,12 @@ func TestFrozenCgroup(t *testing.T) {
 	}
 }
 
-func waitFor(t *testing.T, what string, ready func() bool) {
+// waitFor is await, and the end of the test where that is in vain.
+func waitFor(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for range 500 {
-		if ready() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !await(t, what, so) {
+		t.FailNow()
 	}
-	t.Fatalf("waited 5s for %s", what)
 }
 
 // TestCgroupOOM has workers fault in more than their cgroup may have: the kernel

@@ -120,7 +120,9 @@ func TestContainerFaults(t *testing.T) {
 			var mixed *Handle
 			if c.kind != "hang" {
 				mixed = start(t, box("gi-mixed", 3, faultType, "kind", c.kind, "after", "100ms"))
+				waitRunning(t, mixed)
 			}
+			waitRunning(t, h)
 			time.Sleep(600 * time.Millisecond)
 			reports := collect(t, h)
 			checkOrder(t, reports, 1, 1, 2)

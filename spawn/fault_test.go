@@ -29,6 +29,7 @@ func TestFaults(t *testing.T) {
 		t.Run(c.kind, func(t *testing.T) {
 			t.Parallel()
 			h := start(t, group(2, "pipe_io"), group(1, faultType, "kind", c.kind), group(1, "yield_heavy"))
+			waitRunning(t, h)
 			time.Sleep(600 * time.Millisecond)
 			reports := collect(t, h)
 			if len(reports) != 4 {

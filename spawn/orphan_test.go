@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,8 @@ var helpers = map[string]func(){
 		h.Start()
 		for _, pid := range h.WorkerPIDs() {
 			fmt.Println("worker", pid)
+		}
+		for end := time.Now().Add(time.Minute); slices.Contains(h.SnapshotIterations(), 0) && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		}
 		fmt.Println("up")
 		io.Copy(io.Discard, os.Stdin) // until the parent closes it
@@ -162,7 +165,6 @@ func TestSpawnerAsPID1(t *testing.T) {
 	if len(lines) != 2 {
 		t.Fatalf("the helper says %q", lines)
 	}
-	time.Sleep(100 * time.Millisecond)
 	stdin.Close()
 	var rest []string
 	for out.Scan() {

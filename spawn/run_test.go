@@ -191,13 +191,7 @@ func openFiles(t *testing.T, pid int) []string {
 // waitRunning waits until all workers are in their loops.
 func waitRunning(t *testing.T, h *Handle) {
 	t.Helper()
-	for range 500 {
-		if int(h.arena.shared.ReadyCount) >= len(h.members) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("the workers do not reach their loops")
+	waitFor(t, "the workers in their loops", func() bool { return int(h.arena.shared.ReadyCount) >= len(h.members) })
 }
 
 // TestSoftFailureIsReported asks for a CPU that does not exist (S22).

@@ -162,13 +162,8 @@ func needCgroups(t *testing.T) {
 // waitPasses waits until every worker has made a pass, and a little longer.
 func waitPasses(t *testing.T, h *Handle) {
 	t.Helper()
-	for range 200 {
-		time.Sleep(50 * time.Millisecond)
-		if !slices.Contains(h.SnapshotIterations(), 0) {
-			return
-		}
-	}
-	t.Errorf("after 10s the workers' passes are %v", h.SnapshotIterations())
+	time.Sleep(50 * time.Millisecond)
+	await(t, "a pass of every worker", func() bool { return !slices.Contains(h.SnapshotIterations(), 0) })
 }
 
 // checkPages checks the pages of the worker: those of its process, or of its own
