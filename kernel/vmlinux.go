@@ -148,7 +148,8 @@ func (x *extraction) write(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("%w: %w", errPlace, err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), tmpPrefix)
+	sweepUnpacked(path)
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+unpacking+"*")
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPlace, err)
 	}
@@ -170,6 +171,29 @@ func (x *extraction) write(path string) error {
 		return fmt.Errorf("%w: %w", errPlace, err)
 	}
 	return nil
+}
+
+// unpacking marks the name of a file that is not whole yet.
+const unpacking = ".tmp-"
+
+// staleAge is when such a file's writer is dead for certain: it takes seconds.
+const staleAge = time.Hour
+
+// sweepUnpacked removes what was left for path by launchers that were killed while
+// they unpacked. What cannot be removed does no harm to who comes after.
+func sweepUnpacked(path string) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), filepath.Base(path)+unpacking) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > staleAge {
+			_ = os.Remove(filepath.Join(filepath.Dir(path), e.Name()))
+		}
+	}
 }
 
 // unpack writes the decompressed payload to w.

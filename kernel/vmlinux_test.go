@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,41 @@ func TestVmlinuxCached(t *testing.T) {
 	}
 	if got := mustVmlinux(t, k); !strings.HasPrefix(got, filepath.Join(cache, "vmlinux")+"/") {
 		t.Errorf("unpacked to %s, want the cache", got)
+	}
+}
+
+// TestVmlinuxSweeps finds what killed launchers left, what another one writes at this
+// moment, and a file of somebody else.
+func TestVmlinuxSweeps(t *testing.T) {
+	t.Setenv("GUESTINIT_CACHE", t.TempDir())
+	k := writeImage(t, packedImage(t, "zstd"))
+	left, busy, other := k.Image+elfSuffix+".tmp-1", k.Image+elfSuffix+".tmp-2", k.Image+".tmp-3"
+	old := time.Now().Add(-2 * staleAge)
+	for _, name := range []string{left, busy, other} {
+		if err := os.WriteFile(name, []byte("half"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if name == busy {
+			continue
+		}
+		if err := os.Chtimes(name, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path, err := k.Vmlinux()
+	if err != nil || path != k.Image+elfSuffix {
+		t.Fatalf("%s, %v", path, err)
+	}
+	var got []string
+	entries, err := os.ReadDir(filepath.Dir(k.Image))
+	for _, e := range entries {
+		got = append(got, filepath.Join(filepath.Dir(k.Image), e.Name()))
+	}
+	want := []string{k.Image, other, path, busy}
+	slices.Sort(got)
+	slices.Sort(want)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("there is %q, %v; want %q", got, err, want)
 	}
 }
 
