@@ -120,7 +120,9 @@ func TestContainerFaults(t *testing.T) {
 			var mixed *Handle
 			if c.kind != "hang" {
 				mixed = start(t, box("gi-mixed", 3, faultType, "kind", c.kind, "after", "100ms"))
-				waitRunning(t, mixed)
+				waitFor(t, "a container to run or to be gone", func() bool {
+					return !mixed.Look() || int(mixed.arena.shared.ReadyCount) == 3
+				})
 			}
 			waitRunning(t, h)
 			time.Sleep(600 * time.Millisecond)
