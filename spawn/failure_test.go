@@ -96,7 +96,7 @@ func TestBlockedWaitsEnd(t *testing.T) {
 // times: there are always as many reports as workers, each is real or explained,
 // and a report is real whatever its process died of (S27, S28).
 func TestKilledAroundTheStop(t *testing.T) {
-	n := rounds(200)
+	n := scaled(200)
 	real, explained := 0, 0
 	for range n {
 		groups := []spec.Group{group(2, "pipe_io"), group(1, "spin_wait"), box("gi-box", 2, "spin_wait")}

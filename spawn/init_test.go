@@ -29,9 +29,9 @@ func unable(t *testing.T, format string, args ...any) {
 	guesttest.Unable(t, "TestSpawnInGuest", format, args...)
 }
 
-// rounds is how often a test tries what goes wrong by chance: n times, and a
-// quarter of that in a guest, where each takes eight times as long.
-func rounds(n int) int {
+// scaled is how many workers or tries a test has, n, and in a guest a quarter of
+// that: one emulated CPU takes ten times as long, and for a crowd longer still.
+func scaled(n int) int {
 	if os.Getpid() == 1 {
 		return n / 4
 	}

@@ -207,7 +207,7 @@ func TestSpawnerDiesAnyTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-			for range rounds(20) {
+			for range scaled(20) {
 				killCrowd(t, c.flags)
 			}
 		})

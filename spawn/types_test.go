@@ -187,7 +187,7 @@ func checkPages(t *testing.T, work *worker.Instance, r *report.Worker) {
 func TestCrowdsStop(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
-			g := group(1000, "futex_ping_pong")
+			g := group(scaled(1000), "futex_ping_pong")
 			h := startMode(t, mode, g)
 			waitPasses(t, h)
 			for _, r := range collect(t, h) {
