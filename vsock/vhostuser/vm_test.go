@@ -420,7 +420,14 @@ func (v *vm) off() {
 	if settled.Dropped != 0 {
 		v.t.Errorf("dropped packets: %+v", settled)
 	}
-	v.dial(portOff)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	// The guest may be gone before its answer was looked at.
+	if c, err := v.dev.Dial(ctx, portOff); err == nil {
+		defer c.Close()
+	} else if !errors.Is(err, ErrGone) {
+		v.t.Fatal(err)
+	}
 	select {
 	case <-v.dev.Done():
 		if !errors.Is(v.dev.Err(), ErrGone) {
