@@ -158,7 +158,7 @@ func (f *fetcher) install(ctx context.Context, c candidate) (*Kernel, error) {
 	if err := f.sweep(final); err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(f.kernels, tmpPrefix)
+	tmp, err := os.MkdirTemp(f.kernels, tmpMark)
 	if err != nil {
 		return nil, err
 	}
@@ -198,12 +198,13 @@ func (f *fetcher) install(ctx context.Context, c candidate) (*Kernel, error) {
 	return openDir(final, "")
 }
 
-const tmpPrefix = ".tmp-"
+// tmpMark is in the names of what is not whole yet.
+const tmpMark = ".tmp-"
 
 // sweep removes what fetches that were killed left behind, and a broken
 // kernel in the place of the new one. The lock is held, so nobody uses them.
 func (f *fetcher) sweep(broken string) error {
-	stale, err := filepath.Glob(filepath.Join(f.kernels, tmpPrefix+"*"))
+	stale, err := filepath.Glob(filepath.Join(f.kernels, tmpMark+"*"))
 	if err != nil {
 		return err
 	}

@@ -173,7 +173,7 @@ func TestFetchChooses(t *testing.T) {
 // wantClean checks that no temporary directory is left in the cache.
 func (f *fakeArchive) wantClean(t *testing.T) {
 	t.Helper()
-	left, err := filepath.Glob(filepath.Join(f.dir, "cache/kernels", tmpPrefix+"*"))
+	left, err := filepath.Glob(filepath.Join(f.dir, "cache/kernels", tmpMark+"*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -215,7 +215,7 @@ func TestFetchInterrupted(t *testing.T) {
 	}
 	f.wantClean(t)
 	// What a killed fetch leaves is swept by the next.
-	stale := filepath.Join(f.dir, "cache/kernels", tmpPrefix+"1/root")
+	stale := filepath.Join(f.dir, "cache/kernels", tmpMark+"1/root")
 	if err := os.MkdirAll(stale, 0o755); err != nil {
 		t.Fatal(err)
 	}

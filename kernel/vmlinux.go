@@ -149,7 +149,7 @@ func (x *extraction) write(path string) error {
 		return fmt.Errorf("%w: %w", errPlace, err)
 	}
 	sweepUnpacked(path)
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+unpacking+"*")
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+tmpMark+"*")
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPlace, err)
 	}
@@ -173,10 +173,8 @@ func (x *extraction) write(path string) error {
 	return nil
 }
 
-// unpacking marks the name of a file that is not whole yet.
-const unpacking = ".tmp-"
-
-// staleAge is when such a file's writer is dead for certain: it takes seconds.
+// staleAge is when the writer of a file that is not whole is dead for certain: it
+// takes seconds.
 const staleAge = time.Hour
 
 // sweepUnpacked removes what was left for path by launchers that were killed while
@@ -187,7 +185,7 @@ func sweepUnpacked(path string) {
 		return
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), filepath.Base(path)+unpacking) {
+		if !strings.HasPrefix(e.Name(), filepath.Base(path)+tmpMark) {
 			continue
 		}
 		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > staleAge {

@@ -151,14 +151,6 @@ func TestFrozenCgroup(t *testing.T) {
 	}
 }
 
-// waitFor is await, and the end of the test where that is in vain.
-func waitFor(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	if !await(t, what, so) {
-		t.FailNow()
-	}
-}
-
 // TestCgroupOOM has workers fault in more than their cgroup may have: the kernel
 // kills them, their reports say so, and workers elsewhere go on (S28, S29).
 func TestCgroupOOM(t *testing.T) {

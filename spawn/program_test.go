@@ -106,19 +106,6 @@ func runPrograms(t *testing.T, d time.Duration, groups ...spec.Group) ([]report.
 	return reports, h
 }
 
-// await waits for something to be so, for a minute: longer than any machine
-// takes that does not hang.
-func await(t *testing.T, what string, so func() bool) bool {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !so(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Errorf("%s: nothing happens", what)
-			return false
-		}
-	}
-	return true
-}
-
 // TestProgramsEnd has programs end in every way, before and after the request to
 // stop.
 func TestProgramsEnd(t *testing.T) {

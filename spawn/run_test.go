@@ -188,6 +188,33 @@ func openFiles(t *testing.T, pid int) []string {
 	return files
 }
 
+// await waits for something to be so, for a minute: longer than any machine
+// takes that does not hang.
+func await(t *testing.T, what string, so func() bool) bool {
+	t.Helper()
+	return awaitIn(t, time.Minute, what, so)
+}
+
+// waitFor is await that ends the test where it is in vain. It waits less long than
+// the gate, at whose end workers that nobody let run go away by themselves.
+func waitFor(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	if !awaitIn(t, gateTimeout*2/3, what, so) {
+		t.FailNow()
+	}
+}
+
+func awaitIn(t *testing.T, limit time.Duration, what string, so func() bool) bool {
+	t.Helper()
+	for end := time.Now().Add(limit); !so(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("%s: nothing happens in %v", what, limit)
+			return false
+		}
+	}
+	return true
+}
+
 // waitRunning waits until all workers are in their loops.
 func waitRunning(t *testing.T, h *Handle) {
 	t.Helper()

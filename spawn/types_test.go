@@ -163,7 +163,9 @@ func needCgroups(t *testing.T) {
 func waitPasses(t *testing.T, h *Handle) {
 	t.Helper()
 	time.Sleep(50 * time.Millisecond)
-	await(t, "a pass of every worker", func() bool { return !slices.Contains(h.SnapshotIterations(), 0) })
+	if !await(t, "a pass of every worker", func() bool { return !slices.Contains(h.SnapshotIterations(), 0) }) {
+		t.Log("passes:", h.SnapshotIterations())
+	}
 }
 
 // checkPages checks the pages of the worker: those of its process, or of its own
